@@ -1,0 +1,28 @@
+"""Lightning callbacks and loggers, one a file."""
+
+from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from callbacks.console import ClosingTable, EpochLines
+from callbacks.early_stopping import EarlyStopping
+from callbacks.ema import ExponentialMovingAverage
+from callbacks.metrics_csv import MetricsCSV
+from callbacks.mixed_precision import LossScale, resolve_precision
+from callbacks.prediction_writer import PredictionWriter, mask_image
+from callbacks.run_directory import RunDirectory
+from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardPictures
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "ClosingTable",
+    "EarlyStopping",
+    "EpochLines",
+    "ExponentialMovingAverage",
+    "LossScale",
+    "MetricsCSV",
+    "PredictionWriter",
+    "RunCheckpoint",
+    "RunDirectory",
+    "RunTensorBoardLogger",
+    "TensorBoardPictures",
+    "mask_image",
+    "resolve_precision",
+]

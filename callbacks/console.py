@@ -1,0 +1,70 @@
+"""What the terminal shows: one line an epoch where there is no progress bar, and the closing table."""
+
+import sys
+import time
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.checkpoint import RunCheckpoint
+from callbacks.run_directory import RunDirectory
+
+__all__ = ["ClosingTable", "EpochLines"]
+
+
+class EpochLines(Callback):
+    """One line an epoch, for logs and pipes: epoch, seconds, losses, the monitored score, learning rate."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self._began = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        metrics = trainer.callback_metrics
+        names = dict.fromkeys(["train/loss", "val/loss", self.monitor])
+        figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
+        seconds = time.monotonic() - self._began
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {figures}", flush=True)
+
+
+class ClosingTable(Callback):
+    """After a fit: the best score, where its checkpoint is, and the commands to test and to predict with it."""
+
+    def __init__(self, run: RunDirectory, checkpoint: RunCheckpoint | None) -> None:
+        self.run = run
+        self.checkpoint = checkpoint
+        self._began = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the table, unless nothing was trained."""
+        if trainer.fast_dev_run or not self.run.claimed or trainer.interrupted:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        rows: list[tuple[str, str]] = []
+        if self.checkpoint is not None and self.checkpoint.best_score is not None:
+            score, epoch = self.checkpoint.best_score, (self.checkpoint.best_epoch or 0) + 1
+            rows.append(("best", f"{self.checkpoint.monitor} {score:.4f} in epoch {epoch} of {trainer.current_epoch}"))
+            rows.append(("checkpoint", self.checkpoint.best_model_path))
+        minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
+        rows.append(("time", f"{minutes} min {seconds} s"))
+        rows.append(("run", str(self.run.path)))
+        config = self.run.path / "config.yaml"
+        rows.append(("test", _command("test", config)))
+        rows.append(("predict", f"{_command('predict', config)} --data.predict_path FOLDER"))
+        width = max(len(name) for name, _ in rows)
+        print("", *(f"  {name:<{width}}  {text}" for name, text in rows), "", sep="\n", file=sys.stdout, flush=True)
+
+
+def _command(name: str, config: Path) -> str:
+    return f"python train.py {name} --config {config} --ckpt_path best"

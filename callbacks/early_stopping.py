@@ -1,0 +1,53 @@
+"""Early stopping that waits for the warm-up and can leave the best weights in the model."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+from callbacks.checkpoint import RunCheckpoint
+
+__all__ = ["EarlyStopping"]
+
+
+class EarlyStopping(LightningEarlyStopping):
+    """Ends the run after ``patience`` epochs without an improvement of more than ``min_delta`` (absolute).
+
+    Args:
+        monitor: The score's key.
+        mode: min or max.
+        patience: Epochs.
+        min_delta: Smallest change that counts.
+        warmup_epochs: Epochs that are not counted.
+        restore_from: The checkpoints whose best weights the model gets at the end; None leaves the last ones.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        mode: str,
+        patience: int,
+        min_delta: float = 0.0,
+        warmup_epochs: float = 0.0,
+        restore_from: RunCheckpoint | None = None,
+    ) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True)
+        self.warmup_epochs = warmup_epochs
+        self.restore_from = restore_from
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the epoch once the warm-up is over."""
+        if trainer.current_epoch + 1 > self.warmup_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the best weights."""
+        if self.restore_from is None or not self.restore_from.best_model_path:
+            return
+        trainer.strategy.barrier("best checkpoint is written")
+        checkpoint: dict[str, Any] = torch.load(
+            self.restore_from.best_model_path, map_location="cpu", weights_only=True
+        )
+        pl_module.load_state_dict(checkpoint["state_dict"])

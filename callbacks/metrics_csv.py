@@ -1,0 +1,76 @@
+"""metrics.csv: one row an epoch, whatever other loggers there are."""
+
+import csv
+import io
+import math
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from callbacks.run_directory import RunDirectory, write_atomically
+
+__all__ = ["MetricsCSV"]
+
+_FIRST = ("epoch", "step")
+
+
+class MetricsCSV(Logger):
+    """Writes every epoch's scores to ``RUN/metrics.csv``; a resumed run keeps the rows of the epochs before.
+
+    Scores of single steps (names ending in ``_step``) go to TensorBoard only. An absent score is an empty field.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self.run = run
+        self._rows: dict[int, dict[str, float]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.parent.name
+
+    @property
+    def version(self) -> str:
+        """The run's version."""
+        return self.run.path.name
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing to do: config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add scores to the row of their epoch and rewrite the file."""
+        scores = {k: v for k, v in metrics.items() if k != "epoch" and not k.endswith("_step") and "/" in k}
+        if "epoch" not in metrics or not scores:
+            return
+        epoch = int(metrics["epoch"])
+        if self._rows is None:
+            self._rows = self._read(before=epoch)
+        row = self._rows.setdefault(epoch, {"epoch": epoch})
+        row.update(scores)
+        if step is not None:
+            row["step"] = step
+        names = sorted({name for r in self._rows.values() for name in r} - set(_FIRST))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*_FIRST, *names], restval="", lineterminator="\n")
+        writer.writeheader()
+        for number in sorted(self._rows):
+            writer.writerow({k: _field(v) for k, v in self._rows[number].items()})
+        write_atomically(self.run.path / "metrics.csv", text.getvalue())
+
+    def _read(self, before: int) -> dict[int, dict[str, float]]:
+        path = self.run.path / "metrics.csv"
+        if not path.exists():
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        return {int(row["epoch"]): row for row in rows if row["epoch"] < before}
+
+
+def _field(value: float) -> str:
+    if float(value).is_integer():
+        return str(int(value))
+    return "" if math.isnan(value) else f"{value:.8g}"

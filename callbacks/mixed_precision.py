@@ -1,0 +1,65 @@
+"""Mixed precision: which 16 bits a device has, and what float16's loss scaling is doing."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision as MixedPrecisionPlugin
+
+__all__ = ["LossScale", "resolve_precision"]
+
+
+def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
+    """Lightning's name for a precision.
+
+    Args:
+        enabled: False is plain float32.
+        dtype: auto takes bfloat16 where the device computes in it (CUDA from Ampere on, CPUs), else float16.
+        accelerator: The Trainer's choice: ``cpu``, ``gpu``, ``cuda``, ``mps``, ``auto``.
+
+    >>> resolve_precision(True, "auto", "cpu")
+    'bf16-mixed'
+    """
+    if not enabled:
+        return "32-true"
+    match dtype:
+        case "float16":
+            return "16-mixed"
+        case "bfloat16":
+            return "bf16-mixed"
+        case "auto":
+            on_cuda = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+            if on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+                return "16-mixed"
+            return "bf16-mixed"
+        case _:
+            raise AssertionError(dtype)
+
+
+class LossScale(Callback):
+    """Logs float16's loss scale and the number of optimizer steps skipped for overflow, once an epoch."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self._before = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Remember the scale; it falls exactly when a step is skipped."""
+        self._before = self._scale(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a skipped step."""
+        if self._scale(trainer) < self._before:
+            self.skipped += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log both."""
+        pl_module.log("train/loss_scale", self._scale(trainer))
+        pl_module.log("train/skipped_steps", float(self.skipped))
+
+    def _scale(self, trainer: Trainer) -> float:
+        plugin = trainer.precision_plugin
+        assert isinstance(plugin, MixedPrecisionPlugin) and plugin.scaler is not None
+        return float(plugin.scaler.get_scale())

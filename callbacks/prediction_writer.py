@@ -1,0 +1,129 @@
+"""Predictions to disk as they come: a row a picture in predictions.csv, a palette PNG a mask."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from callbacks.palette import palette
+from callbacks.run_directory import RunDirectory
+
+__all__ = ["PredictionWriter", "mask_image"]
+
+
+def mask_image(mask: np.ndarray) -> Image.Image:
+    """A (H, W) uint8 mask as a palette picture: the values are the class numbers, the colours are for the eye."""
+    image = Image.fromarray(mask, mode=None)
+    image.putpalette([channel for colour in palette() for channel in colour])
+    return image
+
+
+class PredictionWriter(Callback):
+    """Writes what ``predict_step`` returns below ``RUN/predictions/``; it knows nothing of tasks.
+
+    A prediction is a dict with ``index`` (position in the predict data), ``row`` (columns of predictions.csv) and,
+    where the task has one, ``mask`` (uint8, original size). Each process writes its own masks and its own part of the
+    table; the first one joins the parts in the order of the input.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._file: TextIO | None = None
+        self._names: list[str] = []
+        self._columns: list[str] = []
+
+    @property
+    def directory(self) -> Path:
+        """``RUN/predictions``."""
+        return self.run.path / "predictions"
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open this process's part of the table."""
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._paths: Sequence[str] = data.predict_paths
+        self._names = output_names(self._paths)
+        self._columns = []
+        for old in self.directory.glob(".part_*.csv") if trainer.is_global_zero else ():
+            old.unlink()
+        trainer.strategy.barrier("old parts are gone")
+        self._file = self._part(trainer.global_rank).open("w", newline="", encoding="utf-8")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write one batch."""
+        assert self._file is not None
+        for prediction in outputs:
+            index, row = prediction["index"], dict(prediction["row"])
+            if "mask" in prediction:
+                path = self.directory / "masks" / f"{self._names[index]}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                mask_image(prediction["mask"]).save(path)
+                row = {"mask": path.relative_to(self.directory).as_posix(), **row}
+            writer = csv.writer(self._file, lineterminator="\n")
+            if not self._columns:
+                self._columns = ["path", *row]
+                writer.writerow(["index", *self._columns])
+            writer.writerow([index, self._paths[index], *row.values()])
+        self._file.flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Join the parts."""
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+        trainer.strategy.barrier("all parts are written")
+        if not trainer.is_global_zero:
+            return
+        rows: list[list[str]] = []
+        header: list[str] = ["index", "path"]
+        parts = [self._part(rank) for rank in range(trainer.world_size)]
+        for part in parts:
+            with part.open(newline="", encoding="utf-8") as file:
+                lines = list(csv.reader(file))
+            header = lines[0] if lines else header
+            rows += lines[1:]
+        temporary = self.directory / ".predictions.csv"
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([header[1:], *(row[1:] for row in sorted(rows, key=lambda row: int(row[0])))])
+        temporary.replace(self.directory / "predictions.csv")
+        for part in parts:
+            part.unlink()
+        print(f"{len(rows)} predictions in {self.directory}")
+
+    def _part(self, rank: int) -> Path:
+        return self.directory / f".part_{rank}.csv"
+
+
+def output_names(paths: Sequence[str]) -> list[str]:
+    """A name without suffix for each input, unique, below their common folder, never outside.
+
+    >>> output_names(["a/x.png", "a/y.png", "a/y.jpg"])
+    ['x', 'y.png', 'y.jpg']
+    """
+    parts = [Path(path).parts for path in paths]
+    shared = 0
+    if parts:
+        shortest = min(len(p) for p in parts) - 1
+        while shared < shortest and len({p[shared] for p in parts}) == 1:
+            shared += 1
+    names = ["/".join(_safe(part) for part in p[shared:]) for p in parts]
+    stems = [name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name for name in names]
+    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
+
+
+def _safe(part: str) -> str:
+    return "_" if part in ("..", "/", "\\") else re.sub(r"[\\:]", "_", part)

@@ -1,0 +1,91 @@
+"""One run, one folder: chosen by the first process, known to all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from errors import LoupeError
+
+__all__ = ["RunDirectory", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that ``path`` holds either the old text or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+class RunDirectory(Callback):
+    """Claims ``parent/version_N`` when a fit is about to begin, and writes the configuration there.
+
+    Everything else that writes holds this object and asks for `path`, so that no process and no logger can have
+    another folder. Nothing is created before the data has been found good.
+
+    Args:
+        parent: ``runs/<name>``.
+        existing: The folder of the run that goes on or is evaluated; None makes a new one.
+        config: The resolved configuration as YAML text; alone it reproduces the run.
+        config_dict: The same as plain data, kept in every checkpoint.
+    """
+
+    def __init__(
+        self, parent: Path, *, existing: Path | None, config: str, config_dict: dict[str, Any] | None = None
+    ) -> None:
+        self.parent = parent
+        self.config = config
+        self.config_dict = config_dict or {}
+        self._path = existing
+
+    @property
+    def path(self) -> Path:
+        """The run's folder; before it is claimed, the folder of all runs of this name."""
+        return self._path if self._path is not None else self.parent
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the run has its own folder yet."""
+        return self._path is not None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Claim the folder (first process), tell the others, and write ``config.yaml`` for a fit."""
+        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        if self._path is None:
+            claimed = str(self._claim()) if trainer.is_global_zero else ""
+            self._path = Path(trainer.strategy.broadcast(claimed))
+        if stage == "fit" and trainer.is_global_zero:
+            self._write_config(self._path)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the configuration in the checkpoint: a resumed run shows what has changed."""
+        checkpoint["config"] = self.config_dict
+
+    def _claim(self) -> Path:
+        taken = [_version(p) for p in self.parent.glob("version_*")] if self.parent.is_dir() else []
+        number = max(taken, default=-1) + 1
+        while True:
+            path = self.parent / f"version_{number}"
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:  # another run was quicker
+                number += 1
+            except OSError as error:
+                raise LoupeError(f"run.directory: {path} cannot be made: {error}") from None
+
+    def _write_config(self, path: Path) -> None:
+        target = path / "config.yaml"
+        if target.exists() and target.read_text(encoding="utf-8") != self.config:
+            number = 1 + len(list(path.glob("config.before_resume_*.yaml")))
+            target.rename(path / f"config.before_resume_{number}.yaml")
+        write_atomically(target, self.config)
+
+
+def _version(path: Path) -> int:
+    digits = path.name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1

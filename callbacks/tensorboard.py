@@ -1,0 +1,115 @@
+"""What TensorBoard is shown beside scalars: histograms, the graph, the weights as images."""
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from callbacks.run_directory import RunDirectory
+
+__all__ = ["RunTensorBoardLogger", "TensorBoardPictures"]
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """Lightning's TensorBoard logger, writing straight into the run directory."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__(save_dir=str(run.parent.parent), name=run.parent.name, default_hp_metric=False)
+        self.run = run
+
+    @property
+    def log_dir(self) -> str:
+        """The run directory."""
+        return str(self.run.path)
+
+    @property
+    def version(self) -> str:
+        """The run's version."""
+        return self.run.path.name
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush; the hyperparameters are in config.yaml already."""
+        self.experiment.flush()
+
+
+class TensorBoardPictures(Callback):
+    """Histograms, graph and weight images, with the meaning these options have in Keras.
+
+    Args:
+        histogram_freq: Epochs between histograms of all weights and their gradients; 0 = never.
+        write_graph: The network's graph, once.
+        write_images: The weights as images, with each histogram pass.
+    """
+
+    def __init__(self, *, histogram_freq: int = 1, write_graph: bool = True, write_images: bool = False) -> None:
+        self.histogram_freq = histogram_freq
+        self.write_graph = write_graph
+        self.write_images = write_images
+        self._graph_written = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Write the graph with the first batch that is seen."""
+        if self._graph_written or not self.write_graph:
+            return
+        self._graph_written = True
+        for writer in _writers(trainer):
+            _write_graph(writer, pl_module, batch["image"][:1])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write histograms when it is their epoch; the gradients are those of the epoch's last step."""
+        if self.histogram_freq == 0 or (trainer.current_epoch + 1) % self.histogram_freq:
+            return
+        for writer in _writers(trainer):
+            for name, weight in pl_module.named_parameters():
+                tag = name.removeprefix("model.").replace(".", "/")
+                _histogram(writer, f"weights/{tag}", weight, trainer.global_step)
+                if weight.grad is not None:
+                    _histogram(writer, f"gradients/{tag}", weight.grad, trainer.global_step)
+                if self.write_images and weight.ndim >= 2:
+                    writer.add_image(f"weights/{tag}", weight_image(weight), trainer.global_step, dataformats="HW")
+
+
+def weight_image(weight: Tensor) -> Tensor:
+    """A weight of two or more dimensions as a (H, W) picture in 0..1: rows are outputs, columns everything else.
+
+    >>> weight_image(torch.tensor([[1.0, 3.0], [2.0, 3.0]]))
+    tensor([[0.0000, 1.0000],
+            [0.5000, 1.0000]])
+    """
+    flat = weight.detach().float().flatten(1).cpu()
+    low, high = flat.min(), flat.max()
+    return (flat - low) / (high - low).clamp_min(torch.finfo(flat.dtype).tiny)
+
+
+def _writers(trainer: Trainer) -> list[SummaryWriter]:
+    if not trainer.is_global_zero:
+        return []
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> None:
+    values = values.detach().float().cpu()
+    if bool(torch.isfinite(values).all()):  # a histogram of NaN raises; the loss already tells of it
+        writer.add_histogram(tag, values, step)
+
+
+def _write_graph(writer: SummaryWriter, pl_module: LightningModule, image: Tensor) -> None:
+    network: nn.Module = pl_module.network  # pyright: ignore[reportAssignmentType]
+    was_training = network.training
+    # A compiled call cannot be traced; the plain one is the same network.
+    compiled, network._compiled_call_impl = network._compiled_call_impl, None  # noqa: SLF001
+    network.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # Tracing warns of every shape that Python decides about; the graph is only looked at.
+            warnings.simplefilter("ignore")
+            writer.add_graph(network, image)
+    finally:
+        network.train(was_training)
+        network._compiled_call_impl = compiled  # noqa: SLF001

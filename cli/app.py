@@ -1,0 +1,208 @@
+"""LightningCLI with our vocabulary, our run directory and our rules about checkpoints."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks import RunDirectory
+from cli.checkpoint_path import find_checkpoint, find_run, run_of
+from cli.layers import COMMANDS, Request, flatten
+from cli.options import check_typed_block
+from cli.parser import LoupeParser
+from cli.trainer import trainer_arguments
+from cli.vocabulary import Training
+from datamodules import LoupeDataModule
+from errors import LoupeError, unknown
+from lightning_modules import LoupeModule
+from losses import LOSSES
+from optim import SCHEDULES
+
+__all__ = ["LoupeCLI", "Run"]
+
+
+@dataclass
+class Run:
+    """Where a run is kept.
+
+    Attributes:
+        name: Folder of the runs of this experiment; null takes the first config file's name.
+        directory: Folder of all experiments.
+    """
+
+    name: str | None = None
+    directory: str = "runs"
+
+
+class LoupeCLI(LightningCLI):
+    """Parses what `cli.main` prepared, checks what can be checked, and runs one command.
+
+    Args:
+        request: The command line as `cli.layers` read it.
+        words: The words for the parser: the command, the configs as YAML texts, and the flags.
+    """
+
+    model: LoupeModule
+    datamodule: LoupeDataModule
+    trainer: Trainer
+
+    def __init__(self, request: Request, words: list[str]) -> None:
+        self.request = request
+        self.checkpoint: dict[str, Any] = {}
+        super().__init__(
+            LoupeModule,
+            LoupeDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            parser_class=LoupeParser,
+            auto_configure_optimizers=False,
+            args=words,
+        )
+
+    # -- the parser ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, each with those arguments of the Trainer's method that are not for the command line."""
+        skip = {"model", "datamodule", "weights_only", "return_predictions"}
+        loaders = {"fit": {"train_dataloaders", "val_dataloaders"}}
+        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `training` and `run`; every module gets the training section as plain data."""
+        parser.add_class_arguments(Training, "training")
+        parser.add_class_arguments(Run, "run")
+        parser.link_arguments("training", "model.init_args.training", compute_fn=_plain_training)
+        parser.link_arguments("training.batch_size", "data.init_args.loader.batch_size")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the prepared words (Lightning's own would warn that sys.argv has words too)."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Find the checkpoint that is meant; unlike Lightning, never take settings from it behind the user's back."""
+        config = self.config[self.config.subcommand]
+        if config.run.name is None:
+            first = self.request.files[0] if self.request.files else Path("run.yaml")
+            own = run_of(first)
+            config.run.name = own.parent.name if own else first.stem
+        parent = Path(config.run.directory) / config.run.name
+        self.run = RunDirectory(parent, existing=None, config="")
+        given = config.get("ckpt_path")
+        if given is None:
+            if self.config.subcommand != "fit":
+                raise LoupeError(
+                    f"{self.config.subcommand} needs trained weights; give --ckpt_path best, last or a FILE"
+                )
+            return
+        path = find_checkpoint(given, self.request.files, parent)
+        config.ckpt_path = str(path)
+        print(f"checkpoint: {path}", flush=True)
+        self.checkpoint = _read_checkpoint(path)
+        existing = run_of(path)
+        if existing is None and self.config.subcommand != "fit":
+            existing = _evaluation_directory(self.request.files, parent)
+        self.run = RunDirectory(parent, existing=existing, config="")
+
+    # -- checks and objects -------------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        """Check the typed blocks by what will be built from them, and write down the resolved configuration."""
+        config = self.config[self.config.subcommand]
+        check_typed_block("training.loss", config.training.loss, LOSSES)
+        if config.training.lr_schedule.get("enabled", True):
+            check_typed_block("training.lr_schedule", config.training.lr_schedule, SCHEDULES)
+        text = self._parser(self.config.subcommand).dump(config, skip_none=False)
+        self.run.config = text
+        self.run.config_dict = yaml.safe_load(text)
+        if self.config.subcommand == "fit" and self.checkpoint:
+            _tell_differences(self.checkpoint.get("config", {}), self.run.config_dict)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's Trainer with the arguments that `training` implies."""
+        training = self.config_init[self.subcommand]["training"]
+        given = dict(self._get(self.config_init, "trainer", default={}))
+        try:
+            arguments = trainer_arguments(str(self.subcommand), training, given, self.run)
+            return self.trainer_class(**{**arguments, **kwargs})
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            if isinstance(error, LoupeError):
+                raise
+            raise LoupeError(f"trainer: {error}") from error
+
+    def after_instantiate_classes(self) -> None:
+        """Let the checkpoint's card win over the data, and refuse a monitor that nobody logs."""
+        card = self.checkpoint.get("loupe")
+        if self.checkpoint and card is None:
+            raise LoupeError(
+                f"{self.config[self.config.subcommand].ckpt_path} is no Loupe checkpoint; to start from weights of "
+                f"another program use --model.weights FILE"
+            )
+        if card:
+            self.model.adopt(card)
+            if self.subcommand == "predict":
+                self.datamodule.adopt(card)
+        if self.subcommand == "fit":
+            self._check_monitor()
+
+    def _check_monitor(self) -> None:
+        monitor = self.config_init.fit.training.monitor
+        if monitor not in self.model.logged_names and not monitor.startswith("val/iou_per_class/"):
+            raise unknown("training.monitor", monitor, self.model.logged_names)
+        if monitor.startswith("val/") and self.trainer.limit_val_batches == 0:
+            raise LoupeError(
+                f"training.monitor '{monitor}' needs validation, but trainer.limit_val_batches is 0; "
+                f"use training.monitor=train/loss"
+            )
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        arguments["weights_only"] = True
+        if subcommand == "predict":
+            arguments["return_predictions"] = False  # the writer has them on disk already
+        return arguments
+
+
+def _plain_training(training: Namespace | Training) -> dict[str, Any]:
+    # Through JSON: checkpoints hold plain numbers, not the parser's PositiveInt.
+    plain = json.loads(json.dumps(training.as_dict()))
+    mode = Training(monitor=plain["monitor"], monitor_mode=plain["monitor_mode"]).mode
+    return {**plain, "monitor_mode": mode}
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Card and configuration of a checkpoint; the tensors stay on the disk."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint, or one that is cut short
+        reason = str(error).splitlines()[0]
+        raise LoupeError(f"--ckpt_path: {path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise LoupeError(f"--ckpt_path: {path} is no Lightning checkpoint; for bare weights use --model.weights FILE")
+    return {key: checkpoint.get(key) for key in ("loupe", "config", "epoch")}
+
+
+def _evaluation_directory(files: list[Path], parent: Path) -> Path | None:
+    try:
+        return find_run(files, parent)
+    except LoupeError:
+        return None  # a checkpoint from elsewhere: its results get a new run directory
+
+
+def _tell_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    old, new = dict(flatten(dict(stored))), dict(flatten(dict(given)))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] != "ckpt_path"]
+    if changed:
+        print("settings that differ from the checkpoint's (yours are used):")
+        for key in changed:
+            print(f"  {key}: {old.get(key)} -> {new.get(key)}")

@@ -1,0 +1,154 @@
+"""From the words on the command line to layers of settings: default file, config files, command line."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.aliases import alias_of
+from cli.yaml_file import load_yaml, read_yaml
+from errors import LoupeError, unknown
+
+__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "flatten", "read_request"]
+
+COMMANDS = ("fit", "validate", "test", "predict")
+COMMAND_LINE = "the command line"
+_SECTIONS = ("training", "trainer", "model", "data", "run")
+_WITHOUT_VALUE = ("-h", "--help", "--print_config")
+
+
+@dataclass
+class Layer:
+    """One source of settings: its name for messages, and its values as a nested mapping."""
+
+    name: str
+    values: dict[str, Any]
+
+
+@dataclass
+class Request:
+    """What was asked for.
+
+    Attributes:
+        command: fit, validate, test or predict.
+        files: The config files in the order given.
+        layers: One layer a file (the default first), then one for `training` as the command line has it.
+        flags: All other settings on the command line, key -> text; for the parser, and to look at.
+        words: The same as words for the parser, in order.
+    """
+
+    command: str
+    files: list[Path] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    flags: dict[str, str | None] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+
+
+def _settings(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Each setting of the command line as (key, text), text None where nothing follows the key."""
+    words = ["--config" if word == "-c" else word for word in words]
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        bare = re.match(rf"({'|'.join(_SECTIONS)})[.=]", word)
+        if not (word.startswith("-") or bare):
+            raise LoupeError(f"'{word}' on the command line belongs to no setting; write --key=value")
+        key, equals, text = word.removeprefix("--").partition("=")
+        if equals:
+            yield key, text
+        elif word in _WITHOUT_VALUE or position == len(words) or words[position].startswith("--"):
+            yield key, None
+        else:
+            yield key, words[position]
+            position += 1
+
+
+def _value(key: str, text: str | None) -> Any:
+    if text is None:
+        raise LoupeError(f"--{key} on the command line has no value; write --{key}=VALUE")
+    try:
+        return load_yaml(text)
+    except yaml.YAMLError:
+        if text.lstrip().startswith(("{", "[")):
+            raise LoupeError(f"--{key} on the command line: not a valid value: {text}") from None
+        return text
+
+
+def _section(key: str, value: Any, base: Path) -> dict[str, Any]:
+    """A whole section given at once: a mapping, or the name of a YAML file."""
+    if isinstance(value, str) and value.endswith((".yaml", ".yml", ".json")):
+        return read_yaml(base / value)
+    if not isinstance(value, dict):
+        raise LoupeError(f"{key}: expected a mapping of settings or a YAML file, got {value!r}")
+    return value
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping as (dotted key, value); lists and empty mappings are leaves.
+
+    >>> list(flatten({"a": {"b": 1}, "c": [2]}))
+    [('a.b', 1), ('c', [2])]
+    """
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_file(path: Path) -> Layer:
+    values = read_yaml(path)
+    for key in ("training", "trainer"):
+        if values.get(key) is None:
+            values.pop(key, None)
+        else:
+            values[key] = _section(f"{key} in {path}", values[key], path.parent)
+    return Layer(str(path), values)
+
+
+def _pass_on(request: Request, key: str, text: str | None) -> None:
+    request.flags[key] = text
+    dashed = key if key.startswith("-") else f"--{key}"
+    request.words.append(dashed if text is None else f"{dashed}={text}")
+
+
+def read_request(words: Sequence[str], default: Path) -> Request:
+    """Sort the command line into layers and the rest; LoupeError for what cannot be read.
+
+    ``default`` is read before every other file.
+    """
+    if not words or words[0] not in COMMANDS:
+        given = words[0] if words else "nothing"
+        if given.startswith("-"):
+            raise LoupeError(f"the command comes first, for example: python train.py fit {' '.join(words)}")
+        raise unknown("command", given, COMMANDS)
+    request = Request(words[0])
+    ours: dict[str, Any] = {}
+    for key, text in _settings(words[1:]):
+        if key == "config":
+            request.files.append(Path(str(_value(key, text))))
+        elif key == "training":
+            ours.update({f"training.{k}": v for k, v in _section("--training", _value(key, text), Path()).items()})
+        elif key.startswith("training."):
+            ours[key] = _value(key, text)
+        elif (alias := alias_of(key)) is not None:
+            ours[key] = _value(key, text)
+            if alias.stays(ours[key]):
+                _pass_on(request, key, text)
+        elif key == "trainer" and text is not None:
+            for inner, value in flatten({"trainer": _section("--trainer", _value(key, text), Path())}):
+                alias = alias_of(inner)
+                if alias is not None:
+                    ours[inner] = value
+                if alias is None or alias.stays(value):
+                    _pass_on(request, inner, json.dumps(value))
+        else:
+            _pass_on(request, key, text)
+    request.layers = [_read_file(path) for path in (default, *request.files)]
+    request.layers.append(Layer(COMMAND_LINE, ours))
+    return request

@@ -1,0 +1,106 @@
+"""`python train.py COMMAND ...`: from words to a run, and from a mistake to a few lines and exit code 2."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.layers import COMMAND_LINE, Layer, Request, flatten, read_request
+from cli.merge import Merged, merge
+from cli.yaml_file import read_yaml
+from errors import LoupeError
+
+__all__ = ["CONFIGS", "main"]
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+_USAGE = """usage: python train.py COMMAND --config FILE [--config FILE ...] [--key=value ...]
+
+commands:
+  fit       train, and keep the best and the last weights
+  validate  score the validation data with trained weights
+  test      score the test data with trained weights
+  predict   write predictions for pictures
+
+examples:
+  python train.py fit --config configs/seg_unet.yaml
+  python train.py fit --config configs/seg_unet.yaml --data.root FOLDER --training.epochs=20
+  python train.py test --config runs/seg_unet/version_0/config.yaml --ckpt_path best
+
+all settings of a command: python train.py fit --help
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 for a user's mistake, told on stderr without a traceback."""
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if words else 2
+    origins: dict[str, str] = {}
+    try:
+        request = read_request(words, CONFIGS / "training" / "default.yaml")
+        _add_demo(request)
+        merged = merge(request.layers)
+        origins = merged.origins
+        _run(request, _parser_words(request, merged))
+    except LoupeError as error:
+        # Under DDP every process fails alike; the first one speaks.
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(f"error: {_message(error, origins)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(request: Request, words: list[str]) -> None:
+    # Everything heavy is imported here: mistakes that the layers show need no torch.
+    from cli.app import LoupeCLI
+    from cli.upstream_warnings import filter_upstream_warnings
+
+    with filter_upstream_warnings():
+        LoupeCLI(request, words)
+
+
+def _add_demo(request: Request) -> None:
+    """Where no data is named, one more layer under the command line: the demo data and its small settings."""
+    named: dict[str, object] = {}
+    for layer in request.layers:
+        section = layer.values.get("data")
+        named.update(flatten({"data": section}) if isinstance(section, dict) else {})
+    named.update({key: text for key, text in request.flags.items() if text not in (None, "null")})
+    keys = [f"data.{inner}{name}" for inner in ("", "init_args.") for name in ("root", "dataset")]
+    if "data" in named or any(named.get(key) for key in keys) or not request.files:
+        return
+    request.layers.insert(-1, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
+    if "--print_config" not in request.words and "--help" not in request.words:
+        print("no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER", flush=True)
+
+
+def _parser_words(request: Request, merged: Merged) -> list[str]:
+    """The command, each file's own settings as YAML text, the flags, and the one merged `training` section."""
+    root = request.command
+    words = [root]
+    for layer in request.layers[1:-1]:
+        values = {key: value for key, value in layer.values.items() if value is not None}
+        if values:
+            words.append(f"--config={_absolute(json.dumps(values), root)}")
+    words += [_absolute(word, root) for word in request.words]
+    words.append(f"--training={_absolute(json.dumps(merged.training), root)}")
+    return words
+
+
+def _absolute(text: str, root: str) -> str:
+    """`${a.b}` counts from the root of the file; the parser keeps everything below the command."""
+    return re.sub(r"\$\{(?=[A-Za-z_][\w.]*\})", f"${{{root}.", text)
+
+
+def _message(error: LoupeError, origins: dict[str, str]) -> str:
+    """The error, with the layer that said the setting it begins with."""
+    text = str(error)
+    if "DataLoader worker process" in text:
+        text = text.rsplit("LoupeError: ", 1)[-1].strip()
+    key = re.match(r"training\.([\w.]+):", text)
+    origin = origins.get(key.group(1)) if key else None
+    return f"{text} ({'on' if origin == COMMAND_LINE else 'in'} {origin})" if origin else text

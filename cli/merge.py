@@ -1,0 +1,172 @@
+"""Many layers of settings to one `training:` section: the later layer wins, whichever name it used."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cli.aliases import ALIASES
+from cli.layers import Layer
+from cli.vocabulary import BLOCKS, KEYS, SWITCHED, TYPED
+from errors import LoupeError, nearest
+
+__all__ = ["Merged", "merge"]
+
+
+@dataclass
+class Merged:
+    """The `training:` section of all layers together.
+
+    Attributes:
+        training: The section as nested plain data; only what some layer said.
+        origins: For each key below `training` ("loss.gamma"), the layer that said it last.
+    """
+
+    training: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def merge(layers: list[Layer]) -> Merged:
+    """One `training:` section from ``layers``, the first being the defaults.
+
+    Takes `training` and the other names of its values (`trainer.max_epochs`) out of each layer's values.
+
+    Raises:
+        LoupeError: unknown key, two names with different values in one layer, options of a block that is off.
+    """
+    merged = Merged()
+    switched_on: dict[str, list[tuple[str, str]]] = {}
+    for number, layer in enumerate(layers):
+        said = _said(layer)
+        for block in dict.fromkeys(key.split(".")[0] for key in said):
+            own = {key: value for key, value in said.items() if key.split(".")[0] == block}
+            _apply(merged, block, own, layer.name)
+            if block in SWITCHED:
+                if own.get(f"{block}.enabled") is False or number == 0:
+                    switched_on.pop(block, None)
+                if number > 0:
+                    options = [(key, layer.name) for key in own if key != f"{block}.enabled"]
+                    switched_on.setdefault(block, []).extend(options)
+    for block, options in switched_on.items():
+        if merged.training.get(block, {}).get("enabled") is False and options:
+            key, where = options[0]
+            raise LoupeError(
+                f"training.{key} is set in {where}, but training.{block} is off, so it would have no effect; "
+                f"add training.{block}.enabled=true or remove training.{key}"
+            )
+    for block in SWITCHED:
+        if merged.training.get(block, {}).get("enabled") is False:
+            merged.training[block] = {"enabled": False}
+    return merged
+
+
+def _apply(merged: Merged, block: str, own: dict[str, Any], where: str) -> None:
+    """Lay one layer's keys of one block over what earlier layers said."""
+    if block not in SWITCHED and block not in TYPED and block not in BLOCKS:
+        merged.training[block] = own[block]
+        merged.origins[block] = where
+        return
+    target: dict[str, Any] = merged.training.setdefault(block, {})
+    # A new type starts from its own defaults: focal's gamma means nothing to dice.
+    if f"{block}.type" in own:
+        kept = {"enabled": target["enabled"]} if "enabled" in target else {}
+        merged.training[block] = target = kept
+    for key, value in own.items():
+        target[key.split(".", 1)[1]] = value
+        merged.origins[key] = where
+
+
+def _said(layer: Layer) -> dict[str, Any]:
+    """All that one layer says of `training`, under our names: "loss.gamma" -> value."""
+    said: dict[str, Any] = {}
+    written: dict[str, str] = {}
+
+    def say(key: str, value: Any, name: str) -> None:
+        if key in said and _plain(said[key]) != _plain(value) and written[key] != name:
+            raise LoupeError(
+                f"{written[key]}={said[key]} and {name}={value} in {layer.name} are two names of one value "
+                f"with different values; keep one"
+            )
+        said[key] = value
+        written[key] = name
+
+    for key, value in _section_items(layer):
+        for inner, item in _expand(key, value, layer.name):
+            say(inner, item, f"training.{key}")
+    for alias in ALIASES:
+        path = alias.other.split(".")
+        if alias.other in layer.values:
+            holder, last = layer.values, alias.other
+        else:
+            holder, last = _holder(layer.values, path), path[-1]
+        if holder is None or last not in holder:
+            continue
+        value = holder[last]
+        if value is not None and not alias.stays(value) or value is None:
+            del holder[last]
+        if value is None and alias.training != "gradient_clip":
+            continue
+        words = alias.say(value)
+        if words is None and value is not None:
+            continue
+        for inner, item in _expand(alias.training, words, layer.name):
+            say(inner, item, alias.other)
+    return said
+
+
+def _section_items(layer: Layer) -> list[tuple[str, Any]]:
+    """The layer's `training` as (key, value), whether written nested (files) or dotted (command line)."""
+    section = layer.values.pop("training", None) or {}
+    items = list(section.items())
+    for key in [key for key in layer.values if key.startswith("training.")]:
+        items.append((key.removeprefix("training."), layer.values.pop(key)))
+    return items
+
+
+def _holder(values: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
+    """The mapping that holds the last part of ``path``, or None."""
+    for part in path[:-1]:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            return None
+        values = inner
+    return values
+
+
+def _expand(key: str, value: Any, where: str) -> list[tuple[str, Any]]:
+    """One setting as leaves of a block: short forms opened, names checked."""
+    block, _, option = str(key).partition(".")
+    if block not in KEYS:
+        near = nearest(block, KEYS)
+        hint = f" (did you mean '{near}'?)" if near else f"; valid: {', '.join(KEYS)}"
+        raise LoupeError(f"unknown key training.{block} in {where}{hint}")
+    if option:
+        if block not in SWITCHED and block not in TYPED and block not in BLOCKS:
+            raise LoupeError(f"training.{key} in {where}: training.{block} is a single value and has no keys")
+        _check_option(block, option, where)
+        return [(f"{block}.{option}", value)]
+    if isinstance(value, dict) and (block in SWITCHED or block in TYPED or block in BLOCKS):
+        for name in value:
+            _check_option(block, str(name), where)
+        return [(f"{block}.{name}", item) for name, item in value.items()]
+    if isinstance(value, bool) and block in SWITCHED:
+        return [(f"{block}.enabled", value)]
+    if isinstance(value, str) and block in TYPED:
+        return [(f"{block}.type", value)] + ([(f"{block}.enabled", True)] if block in SWITCHED else [])
+    if block in SWITCHED or block in TYPED or block in BLOCKS:
+        short = " or true/false" if block in SWITCHED else ""
+        short += " or a type's name" if block in TYPED else ""
+        raise LoupeError(f"training.{block} in {where}: expected a mapping of settings{short}, got {value!r}")
+    return [(block, value)]
+
+
+def _check_option(block: str, option: str, where: str) -> None:
+    if block in TYPED:
+        return  # the options depend on the type, and are checked when that is known
+    valid = list(BLOCKS[block].__dataclass_fields__)
+    if option not in valid:
+        near = nearest(option, valid)
+        hint = f" (did you mean '{near}'?)" if near else ""
+        raise LoupeError(f"unknown key training.{block}.{option} in {where}{hint}; valid: {', '.join(valid)}")
+
+
+def _plain(value: Any) -> Any:
+    return 1 if value == "batch" else value

@@ -1,0 +1,43 @@
+"""Options of a `{type: ..., ...}` block: checked for name and type against what is built from them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from cli.parser import setting_error
+from errors import LoupeError, unknown
+
+__all__ = ["check_typed_block"]
+
+
+class _OptionParser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise setting_error(message) from ex
+
+
+def check_typed_block(key: str, block: Mapping[str, Any], factories: Mapping[str, Callable[..., Any]]) -> None:
+    """Refuse an unknown type, an option that the type lacks, and a value of the wrong kind.
+
+    Args:
+        key: The block's name for messages, ``training.loss``.
+        block: ``{"type": name, option: value, ...}``.
+        factories: The callable behind each type; its keyword arguments are the options.
+    """
+    name = block.get("type")
+    if name not in factories:
+        raise unknown(f"{key} type", name, factories)
+    parser = _OptionParser(exit_on_error=False)
+    factory = factories[name]
+    added = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
+    valid = [option.removeprefix(f"{key}.") for option in added(factory, key, fail_untyped=False)]
+    options = {option: value for option, value in block.items() if option not in ("type", "enabled")}
+    for option in options:
+        if option not in valid:
+            if not valid:
+                raise LoupeError(f"{key}: '{name}' has no options, got '{option}'")
+            raise unknown(f"option of {key} '{name}':", option, valid)
+    nested: dict[str, Any] = options
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    parser.parse_object(nested)

@@ -1,0 +1,154 @@
+"""From the `training:` section to the Trainer's arguments: precision, loggers, default callbacks."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from callbacks import (
+    AtomicCheckpointIO,
+    ClosingTable,
+    EarlyStopping,
+    EpochLines,
+    ExponentialMovingAverage,
+    LossScale,
+    MetricsCSV,
+    PredictionWriter,
+    RunCheckpoint,
+    RunDirectory,
+    RunTensorBoardLogger,
+    TensorBoardPictures,
+    resolve_precision,
+)
+from cli.vocabulary import Training
+from errors import LoupeError
+
+__all__ = ["trainer_arguments"]
+
+
+def trainer_arguments(
+    command: str, training: Training, given: dict[str, Any], run: RunDirectory
+) -> dict[str, Any]:
+    """All arguments of the Trainer: what the user gave under `trainer`, and what `training` says.
+
+    The user's callbacks come first, and one of the same class takes the place of ours.
+    """
+    users: list[Callback] = _as_list(given.get("callbacks"))
+    ours = _fit_callbacks(training, run) if command == "fit" else [run]
+    if command == "predict":
+        ours.append(PredictionWriter(run))
+    precision = _precision(training, given)
+    if command == "fit" and precision == "16-mixed":
+        ours.append(LossScale())
+    if command == "fit" and not _has_progress_bar(given):
+        ours.append(EpochLines(training.monitor))
+    arguments = dict(given)
+    arguments.update(
+        max_epochs=training.epochs,
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.gradient_clip,
+        precision=precision,
+        callbacks=[run, *users, *(c for c in ours if c is not run and not _replaced(c, users))],
+        logger=_loggers(command, training, given, run),
+        log_every_n_steps=_log_every(training),
+        default_root_dir=given.get("default_root_dir") or str(run.parent),
+        plugins=_plugins(given),
+        # The datamodules share out each global batch themselves, each sample once.
+        use_distributed_sampler=False,
+        enable_progress_bar=_has_progress_bar(given),
+    )
+    return arguments
+
+
+def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
+    checkpoint = RunCheckpoint(
+        run,
+        monitor=training.monitor,
+        mode=training.mode,
+        every_n_steps=training.checkpoint.every_n_steps,
+        every_minutes=training.checkpoint.every_minutes,
+        keep=training.checkpoint.keep,
+    )
+    callbacks: list[Callback] = [run]
+    if training.ema.enabled:
+        callbacks.append(ExponentialMovingAverage(training.ema.decay))
+    if training.tensorboard.enabled:
+        board = training.tensorboard
+        callbacks.append(
+            TensorBoardPictures(
+                histogram_freq=board.histogram_freq, write_graph=board.write_graph, write_images=board.write_images
+            )
+        )
+    if training.early_stopping.enabled:
+        stopping = training.early_stopping
+        callbacks.append(
+            EarlyStopping(
+                training.monitor,
+                mode=training.mode,
+                patience=stopping.patience,
+                min_delta=stopping.min_delta,
+                warmup_epochs=training.warmup.epochs if training.warmup.enabled else 0.0,
+                restore_from=checkpoint if stopping.restore_best_weights else None,
+            )
+        )
+    return [*callbacks, checkpoint, ClosingTable(run, checkpoint)]
+
+
+def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:
+    """Whether the user gave a callback of the same class, or of the Lightning class that ours refines."""
+    family = [c for c in type(ours).__mro__ if c.__module__.startswith(("lightning", "callbacks")) and c is not Callback]
+    return any(type(theirs) in family or isinstance(theirs, type(ours)) for theirs in users)
+
+
+def _loggers(command: str, training: Training, given: dict[str, Any], run: RunDirectory) -> Any:
+    if command != "fit":
+        return False
+    users = given.get("logger")
+    loggers = _as_list(users) if users not in (None, True, False) else []
+    if training.tensorboard.enabled and not loggers:
+        loggers.append(RunTensorBoardLogger(run))
+    return [*loggers, MetricsCSV(run)]
+
+
+def _log_every(training: Training) -> int:
+    match training.tensorboard.update_freq:
+        case "batch" | "epoch":
+            # For "epoch" nothing is logged by step, whatever this number is.
+            return 1
+        case int(steps):
+            return steps
+        case other:
+            raise AssertionError(other)
+
+
+def _precision(training: Training, given: dict[str, Any]) -> Any:
+    mixed = training.mixed_precision
+    other = given.get("precision")
+    if other is None:
+        return resolve_precision(mixed.enabled, mixed.dtype, str(given.get("accelerator", "auto")))
+    if mixed.enabled:
+        raise LoupeError(
+            f"trainer.precision={other} is not mixed precision, but training.mixed_precision is on; "
+            f"add training.mixed_precision=false or remove trainer.precision"
+        )
+    return other
+
+
+def _plugins(given: dict[str, Any]) -> list[Any]:
+    plugins = _as_list(given.get("plugins"))
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    return plugins
+
+
+def _has_progress_bar(given: dict[str, Any]) -> bool:
+    wanted = given.get("enable_progress_bar")
+    return sys.stderr.isatty() if wanted is None else bool(wanted)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
