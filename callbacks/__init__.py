@@ -1,7 +1,7 @@
 """Lightning callbacks and loggers, one a file."""
 
 from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
-from callbacks.console import ClosingTable, EpochLines
+from callbacks.console import ClosingTable, EpochLines, OpeningSummary
 from callbacks.early_stopping import EarlyStopping
 from callbacks.ema import ExponentialMovingAverage
 from callbacks.metrics_csv import MetricsCSV
@@ -18,6 +18,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "LossScale",
     "MetricsCSV",
+    "OpeningSummary",
     "PredictionWriter",
     "RunCheckpoint",
     "RunDirectory",

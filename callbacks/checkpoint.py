@@ -154,7 +154,7 @@ class RunCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer, name: str) -> None:
         self._saved_step = trainer.global_step
         self._saved_at = time.monotonic()
-        trainer.save_checkpoint(self.directory / name)
+        trainer.save_checkpoint(self.directory / name, weights_only=False)
 
 
 def _alias(source: Path, target: Path) -> None:

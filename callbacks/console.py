@@ -3,14 +3,17 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from torch.nn import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.run_directory import RunDirectory
 
-__all__ = ["ClosingTable", "EpochLines"]
+__all__ = ["ClosingTable", "EpochLines", "OpeningSummary"]
 
 
 class EpochLines(Callback):
@@ -32,6 +35,42 @@ class EpochLines(Callback):
         figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
         seconds = time.monotonic() - self._began
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {figures}", flush=True)
+
+
+class OpeningSummary(Callback):
+    """Before the first step: data, model, how it is trained, and where the run is kept."""
+
+    def __init__(self, run: RunDirectory, training: dict[str, Any]) -> None:
+        self.run = run
+        self.training = training
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print a few lines."""
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        lines: list[str] = data.describe() if hasattr(data, "describe") else []
+        total = sum(p.numel() for p in pl_module.parameters())
+        trainable = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        frozen = f", {(total - trainable) / 1e6:.2f} M of them frozen" if trainable < total else ""
+        name = type(pl_module).__name__
+        training = self.training
+        steps = round(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        device = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+        lines = [
+            *lines,
+            f"model: {name}, {total / 1e6:.2f} M parameters{frozen}",
+            f"training: {trainer.max_epochs} epochs of {steps} steps of {training['batch_size']} images, "
+            f"{training['optimizer']['type']} {training['learning_rate']:g}, loss {training['loss']['type']}, "
+            f"{trainer.precision} on {device}",
+            f"run: {self.run.path}",
+        ]
+        norms = any(isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm) for m in pl_module.modules())
+        if trainer.world_size > 1 and norms:
+            lines.append(
+                f"note: batch norm sees the images of each process alone ({training['batch_size']} / "
+                f"{trainer.world_size}); only CUDA can share them, so scores differ from one process's"
+            )
+        print("", *(f"  {line}" for line in lines), "", sep="\n", flush=True)
 
 
 class ClosingTable(Callback):

@@ -32,6 +32,14 @@ class RunTensorBoardLogger(TensorBoardLogger):
         """The run's version."""
         return self.run.path.name
 
+    @property
+    def experiment(self) -> SummaryWriter:
+        """The writer, once the run has its folder."""
+        if not self.run.claimed:
+            # Lightning asks by hasattr() before the folder is chosen, to have loggers open it (2.6, _call_setup_hook).
+            raise AttributeError("the run directory is not claimed yet")
+        return super().experiment
+
     @rank_zero_only
     def save(self) -> None:
         """Flush; the hyperparameters are in config.yaml already."""

@@ -47,11 +47,15 @@ def main(args: Sequence[str] | None = None) -> int:
         origins = merged.origins
         _run(request, _parser_words(request, merged))
     except LoupeError as error:
-        # Under DDP every process fails alike; the first one speaks.
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if _speaks():
             print(f"error: {_message(error, origins)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _speaks() -> bool:
+    """Whether this is the first process: under DDP all say and fail alike."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("LOCAL_RANK", "RANK"))
 
 
 def _run(request: Request, words: list[str]) -> None:
@@ -74,7 +78,7 @@ def _add_demo(request: Request) -> None:
     if "data" in named or any(named.get(key) for key in keys) or not request.files:
         return
     request.layers.insert(-1, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
-    if "--print_config" not in request.words and "--help" not in request.words:
+    if _speaks() and "--print_config" not in request.words and "--help" not in request.words:
         print("no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER", flush=True)
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.io import CheckpointIO
 
@@ -15,6 +16,7 @@ from callbacks import (
     ExponentialMovingAverage,
     LossScale,
     MetricsCSV,
+    OpeningSummary,
     PredictionWriter,
     RunCheckpoint,
     RunDirectory,
@@ -57,7 +59,11 @@ def trainer_arguments(
         plugins=_plugins(given),
         # The datamodules share out each global batch themselves, each sample once.
         use_distributed_sampler=False,
+        # Only CUDA can share batch statistics over processes; elsewhere the module says that it does not.
+        sync_batchnorm=given.get("sync_batchnorm") or _on_cuda(given),
         enable_progress_bar=_has_progress_bar(given),
+        # The opening summary tells it in one line; --trainer.enable_model_summary true brings the table.
+        enable_model_summary=bool(given.get("enable_model_summary")),
     )
     return arguments
 
@@ -93,7 +99,7 @@ def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
                 restore_from=checkpoint if stopping.restore_best_weights else None,
             )
         )
-    return [*callbacks, checkpoint, ClosingTable(run, checkpoint)]
+    return [*callbacks, checkpoint, OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
 
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:
@@ -141,6 +147,10 @@ def _plugins(given: dict[str, Any]) -> list[Any]:
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     return plugins
+
+
+def _on_cuda(given: dict[str, Any]) -> bool:
+    return str(given.get("accelerator", "auto")) in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _has_progress_bar(given: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """Warnings of other libraries that a user can do nothing about, by name, each with its reason."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +22,40 @@ _FILTERED = (
     r".*The number of training batches \(\d+\) is smaller than the logging interval.*",
     # Lightning 2.6 looks for a checkpoint folder that is not empty; ours belongs to the run that goes on.
     r".*Checkpoint directory .* exists and is not empty.*",
+    # Lightning 2.6: a test or a prediction has no use for the callbacks of the fit.
+    r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
+    # torch 2.13 deprecates what Lightning 2.6 uses to walk nested batches.
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )
+
+
+#: Beginnings of log lines that advertise or tell what our own summary tells (Lightning 2.6).
+_UNSAID = (
+    "💡 Tip",
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "Loading `train_dataloader` to estimate",
+    "Seed set to",
+    "`Trainer.fit` stopped: `max_epochs",
+)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_UNSAID)
 
 
 @contextmanager
 def filter_upstream_warnings() -> Iterator[None]:
     """Leave the listed warnings out; all others stay."""
-    with warnings.catch_warnings():
-        for message in _FILTERED:
-            warnings.filterwarnings("ignore", message=message)
-        yield
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("lightning")]
+    for name in names:
+        logging.getLogger(name).addFilter(_is_wanted)
+    try:
+        with warnings.catch_warnings():
+            for message in _FILTERED:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(_is_wanted)

@@ -1,0 +1,5 @@
+"""From a checkpoint to predictions in a program: `inference.load(CHECKPOINT).predict(path_or_array)`."""
+
+from inference.predictor import Predictor, load
+
+__all__ = ["Predictor", "load"]
