@@ -12,10 +12,12 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import RunDirectory
 from cli.checkpoint_path import find_checkpoint, find_run, run_of
 from cli.layers import COMMANDS, Request, flatten
+from cli.messages import print_once
 from cli.options import check_typed_block
 from cli.parser import LoupeParser
 from cli.trainer import trainer_arguments
@@ -57,6 +59,7 @@ class LoupeCLI(LightningCLI):
     def __init__(self, request: Request, words: list[str]) -> None:
         self.request = request
         self.checkpoint: dict[str, Any] = {}
+        LoupeParser.sections = {"model": LoupeModule, "data": LoupeDataModule}
         super().__init__(
             LoupeModule,
             LoupeDataModule,
@@ -87,7 +90,10 @@ class LoupeCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared words (Lightning's own would warn that sys.argv has words too)."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except OmegaConfBaseException as error:
+            raise LoupeError(f"${{...}}: {str(error).splitlines()[0]}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint that is meant; unlike Lightning, never take settings from it behind the user's back."""
@@ -107,7 +113,7 @@ class LoupeCLI(LightningCLI):
             return
         path = find_checkpoint(given, self.request.files, parent)
         config.ckpt_path = str(path)
-        print(f"checkpoint: {path}", flush=True)
+        print_once(f"checkpoint: {path}")
         self.checkpoint = _read_checkpoint(path)
         existing = run_of(path)
         if existing is None and self.config.subcommand != "fit":
@@ -118,6 +124,8 @@ class LoupeCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check the typed blocks by what will be built from them, and write down the resolved configuration."""
+        if self.request.demo:
+            print_once("no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER")
         config = self.config[self.config.subcommand]
         check_typed_block("training.loss", config.training.loss, LOSSES)
         if config.training.lr_schedule.get("enabled", True):
@@ -203,6 +211,6 @@ def _tell_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> No
     old, new = dict(flatten(dict(stored))), dict(flatten(dict(given)))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] != "ckpt_path"]
     if changed:
-        print("settings that differ from the checkpoint's (yours are used):")
+        print_once("settings that differ from the checkpoint's (yours are used):")
         for key in changed:
-            print(f"  {key}: {old.get(key)} -> {new.get(key)}")
+            print_once(f"  {key}: {old.get(key)} -> {new.get(key)}")

@@ -39,6 +39,7 @@ class Request:
         layers: One layer a file (the default first), then one for `training` as the command line has it.
         flags: All other settings on the command line, key -> text; for the parser, and to look at.
         words: The same as words for the parser, in order.
+        demo: Whether the demo's layer was added, because no data is named.
     """
 
     command: str
@@ -46,6 +47,7 @@ class Request:
     layers: list[Layer] = field(default_factory=list)
     flags: dict[str, str | None] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
+    demo: bool = False
 
 
 def _settings(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -1,7 +1,6 @@
 """`python train.py COMMAND ...`: from words to a run, and from a mistake to a few lines and exit code 2."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from cli.layers import COMMAND_LINE, Layer, Request, flatten, read_request
 from cli.merge import Merged, merge
+from cli.messages import print_once
 from cli.yaml_file import read_yaml
 from errors import LoupeError
 
@@ -47,15 +47,9 @@ def main(args: Sequence[str] | None = None) -> int:
         origins = merged.origins
         _run(request, _parser_words(request, merged))
     except LoupeError as error:
-        if _speaks():
-            print(f"error: {_message(error, origins)}", file=sys.stderr)
+        print_once(f"error: {_message(error, origins)}", file=sys.stderr)
         return 2
     return 0
-
-
-def _speaks() -> bool:
-    """Whether this is the first process: under DDP all say and fail alike."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in ("LOCAL_RANK", "RANK"))
 
 
 def _run(request: Request, words: list[str]) -> None:
@@ -78,8 +72,7 @@ def _add_demo(request: Request) -> None:
     if "data" in named or any(named.get(key) for key in keys) or not request.files:
         return
     request.layers.insert(-1, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
-    if _speaks() and "--print_config" not in request.words and "--help" not in request.words:
-        print("no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER", flush=True)
+    request.demo = True
 
 
 def _parser_words(request: Request, merged: Merged) -> list[str]:

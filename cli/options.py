@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from cli.parser import setting_error
+from cli.messages import setting_error
 from errors import LoupeError, unknown
 
 __all__ = ["check_typed_block"]

@@ -1,25 +1,33 @@
 """The parser: Lightning's, with short errors and a saved form that can be read back."""
 
-import re
-from typing import Any, NoReturn
+import dataclasses
+import inspect
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from jsonargparse import Namespace, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cli.aliases import ALIASES
+from cli.messages import setting_error
 from cli.vocabulary import SWITCHED
 from cli.yaml_file import load_yaml
-from errors import LoupeError, nearest
 
-__all__ = ["LoupeParser", "setting_error"]
+__all__ = ["LoupeParser"]
 
 # `omegaconf+` resolves ${...} after all files and flags are in; its own loader would lack our stricter YAML.
 set_loader("omegaconf+", load_yaml, (yaml.YAMLError,))
 
+# jsonargparse keeps numbers as its own PositiveInt and the like, which YAML's safe dumper does not know (4.53).
+yaml.SafeDumper.add_multi_representer(int, lambda dumper, value: dumper.represent_int(int(value)))
+yaml.SafeDumper.add_multi_representer(float, lambda dumper, value: dumper.represent_float(float(value)))
+
 
 class LoupeParser(LightningArgumentParser):
     """Raises LoupeError for what a user got wrong, instead of printing 80 lines of usage and leaving."""
+
+    #: Base class of what a section chooses by class_path, for the names of its settings.
+    sections: ClassVar[dict[str, type]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.update(allow_abbrev=False, parser_mode="omegaconf+", dump_header=None)
@@ -30,11 +38,16 @@ class LoupeParser(LightningArgumentParser):
         raise setting_error(message, self._known_keys()) from ex
 
     def _known_keys(self) -> list[str]:
-        keys = {action.dest for action in self._actions}
-        for name in ("fit", "validate", "test", "predict"):
-            for sub in self._subcommands_action._name_parser_map.items() if self._subcommands_action else ():
-                if sub[0] == name:
-                    keys |= {action.dest for action in sub[1]._actions}
+        """Every setting by its full name, those of modules and datamodules included."""
+        parsers = [self, *(self._subcommands_action._name_parser_map.values() if self._subcommands_action else ())]
+        keys = {action.dest for parser in parsers for action in parser._actions}
+        for section, base in self.sections.items():
+            for cls in _subclasses(base):
+                keys |= {f"{section}.{name}" for name in inspect.signature(cls).parameters if name != "training"}
+                for parameter in inspect.signature(cls).parameters.values():
+                    if dataclasses.is_dataclass(parameter.annotation):
+                        fields = dataclasses.fields(parameter.annotation)
+                        keys |= {f"{section}.{parameter.name}.{field.name}" for field in fields}
         return sorted(keys)
 
     def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
@@ -62,26 +75,5 @@ def _drop_what_is_said_elsewhere(section: Namespace) -> None:
     section.pop("config", None)
 
 
-def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
-    """jsonargparse's message as one of ours: the innermost key first, then what is wrong with it."""
-    unrecognized = re.search(r"unrecognized arguments: (.*)|does not accept option '([^']*)'", message)
-    if unrecognized:
-        given = (unrecognized.group(1) or unrecognized.group(2)).split()[0]
-        key = given.lstrip("-").split("=", 1)[0]
-        near = nearest(key, known or [])
-        hint = f" (did you mean {near}?)" if near else ""
-        return LoupeError(f"unknown setting {key}{hint}; all settings: python train.py fit --help")
-    parts = re.split(r'Parser key "([^"]+)":\s*', message)
-    if len(parts) < 3:
-        return LoupeError(message.strip())
-    key, detail = parts[-2], parts[-1]
-    return LoupeError(f"{key}: {_plain(detail)}")
-
-
-def _plain(detail: str) -> str:
-    lines = [line.strip(" -") for line in detail.strip().splitlines() if line.strip()]
-    text = "; ".join(lines)
-    text = re.sub(r"typing\.Literal(\[[^\]]*\])", r"one of \1", text)
-    text = re.sub(r"<class '([\w.]*\.)?(\w+)'>", r"\2", text)
-    text = re.sub(r"typing\.(Union|Optional)", r"\1", text)
-    return re.sub(r"\. Got value: (.*)", r", got \1", text)
+def _subclasses(base: type) -> list[type]:
+    return [base, *(cls for child in base.__subclasses__() for cls in _subclasses(child))]

@@ -46,6 +46,7 @@ class LoupeModule(LightningModule, ABC):
         self.class_names: list[str] | None = None
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
+        self.validated_epoch = -1
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
         self.train_loss = MeanLoss()
@@ -166,9 +167,16 @@ class LoupeModule(LightningModule, ABC):
         """Log the learning rate, and show the monitored score to the schedule."""
         schedule = self.schedule
         self.log("train/learning_rate", float(schedule.get_last_lr()[-1]))
-        score = self.trainer.callback_metrics.get(self.recipe["monitor"])
-        if score is not None:
+        monitor = self.recipe["monitor"]
+        score = self.trainer.callback_metrics.get(monitor)
+        # In an epoch without validation the score of an earlier one is still there.
+        fresh = not monitor.startswith("val/") or self.validated_epoch == self.current_epoch
+        if score is not None and fresh:
             schedule.observe(float(score))
+
+    def on_validation_end(self) -> None:
+        """Remember that this epoch has fresh scores."""
+        self.validated_epoch = self.current_epoch
 
     @property
     def schedule(self) -> Schedule:
@@ -188,7 +196,7 @@ class LoupeModule(LightningModule, ABC):
             self.network,
             learning_rate=recipe["learning_rate"],
             optimizer=recipe["optimizer"],
-            backbone=backbone_parameters(self.network) if self.backbone_factor != 1.0 else (),
+            backbone=backbone_parameters(self.network),
             backbone_factor=self.backbone_factor,
             fused=False if clips and scaled else None,
         )

@@ -1,0 +1,29 @@
+"""Losses that take logits, are right on any input, and mean the same on one process as on many."""
+
+from losses.create import LOSSES, create_loss
+from losses.cross_entropy import CrossEntropyLoss
+from losses.dice import DiceLoss
+from losses.dice_ce import DiceCELoss
+from losses.focal import FocalLoss
+from losses.iou import IoULoss
+from losses.label_smoothing import LabelSmoothingLoss
+from losses.loss import Loss
+from losses.reduction import global_sum, local_reduction
+from losses.tversky import TverskyLoss
+from losses.weighted_sum import WeightedSumLoss
+
+__all__ = [
+    "LOSSES",
+    "CrossEntropyLoss",
+    "DiceCELoss",
+    "DiceLoss",
+    "FocalLoss",
+    "IoULoss",
+    "LabelSmoothingLoss",
+    "Loss",
+    "TverskyLoss",
+    "WeightedSumLoss",
+    "create_loss",
+    "global_sum",
+    "local_reduction",
+]

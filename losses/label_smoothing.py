@@ -1,0 +1,47 @@
+"""Cross entropy with label smoothing."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from losses import options
+from losses.batch import Batch
+from losses.cross_entropy import cross_entropy_sums
+from losses.loss import Loss
+from losses.reduction import ratio
+
+__all__ = ["LabelSmoothingLoss"]
+
+
+class LabelSmoothingLoss(Loss):
+    """Cross entropy against ``(1 - smoothing) t + smoothing / C``: see ``CrossEntropyLoss``.
+
+    >>> import torch
+    >>> loss = LabelSmoothingLoss(smoothing=0.1)(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+    >>> round(loss.item(), 6)  # log(1 + exp(-2)) + 0.05 * 2
+    0.226928
+
+    Source: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7.
+    """
+
+    name = "label_smoothing"
+    probabilities = True
+
+    def __init__(
+        self,
+        *,
+        smoothing: float = 0.1,
+        normalization: Literal["weights", "count"] = "weights",
+        ignore_index: int | None = None,
+        class_weight: list[float] | None = None,
+        multilabel: bool = False,
+    ) -> None:
+        super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)
+        self.smoothing = options.number("smoothing", smoothing, 0, 1)
+        self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
+
+    def local_sums(self, batch: Batch) -> Tensor:
+        return cross_entropy_sums(batch, self.class_weight, self.smoothing, self.normalization)
+
+    def value(self, sums: Tensor) -> Tensor:
+        return ratio(sums[0], sums[1])

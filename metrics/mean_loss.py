@@ -1,0 +1,44 @@
+"""The mean of a loss over an epoch."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+__all__ = ["MeanLoss"]
+
+
+class MeanLoss(Metric):
+    """``sum(value * weight) / sum(weight)`` over batches, NaN before the first sample.
+
+    The value is that of the *global* batch (the losses reduce over all processes themselves), the weight is this
+    process's share of it. Both sums are added over processes when the mean is computed, so each global batch counts
+    by all its samples, and every process gets the same number. A batch of weight 0 counts for nothing, whatever its
+    value. Sums are float64, or float32 where a machine has Apple's GPU.
+
+    >>> loss = MeanLoss()
+    >>> loss.update(torch.tensor(1.0), 3); loss.update(torch.tensor(2.0), 1); loss.compute().item()
+    1.25
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Apple's GPU has no float64, and the state travels with the module.
+        dtype = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        self.add_state("total", torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
+        self.add_state("weight", torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: Tensor | float = 1.0) -> None:
+        """Add the mean loss of a global batch, a scalar, with the number of its valid samples on this process."""
+        weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device)
+        value = value.detach().to(self.total)
+        self.total = self.total + torch.where(weight > 0, value * weight, torch.zeros_like(value))
+        self.weight = self.weight + weight
+
+    def compute(self) -> Tensor:
+        """The mean so far, a scalar."""
+        return self.total / self.weight
