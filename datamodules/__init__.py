@@ -1,0 +1,29 @@
+"""Data sets, their splits, transforms and samplers, and one LightningDataModule a task."""
+
+from datamodules.base import LoupeDataModule
+from datamodules.geometry import VOID, Fit, fit_to, plan_fit
+from datamodules.images import read_image, read_mask
+from datamodules.input_reader import InputReader
+from datamodules.options import Augment, Loader, Read, Split
+from datamodules.sampler import Draw, GlobalBatchSampler
+from datamodules.segmentation import SegmentationDataModule
+from datamodules.shapes import ensure_shapes
+
+__all__ = [
+    "VOID",
+    "Augment",
+    "Draw",
+    "Fit",
+    "GlobalBatchSampler",
+    "InputReader",
+    "Loader",
+    "LoupeDataModule",
+    "Read",
+    "SegmentationDataModule",
+    "Split",
+    "ensure_shapes",
+    "fit_to",
+    "plan_fit",
+    "read_image",
+    "read_mask",
+]

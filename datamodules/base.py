@@ -1,0 +1,259 @@
+"""What every datamodule shares: parts, loaders, reading for prediction, the opening summary."""
+
+import contextlib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+from datamodules.augment import create_augmentation
+from datamodules.dataset import Batch, PictureDataset, Target
+from datamodules.geometry import VOID
+from datamodules.input_reader import InputReader
+from datamodules.options import Augment, Loader, Read, Split
+from datamodules.predict_paths import find_predict_paths
+from datamodules.sampler import GlobalBatchSampler, micro_batch_size
+from datamodules.samples import PARTS, Samples
+from datamodules.shapes import ensure_shapes
+from datamodules.splits import split_samples
+from datamodules.workers import count_workers
+from errors import LoupeError, unknown
+
+__all__ = ["LoupeDataModule"]
+
+log = logging.getLogger(__name__)
+
+
+class LoupeDataModule(pl.LightningDataModule, ABC):
+    """Base of the datamodules; a task says how its samples are found, read and counted.
+
+    The constructor only stores. After `setup` for fit, validate or test: `class_names`, `num_classes`, `samples` (by
+    part) and `train_paths`, `val_paths`, `test_paths`; after `setup("predict")` only `predict_paths`, since prediction
+    needs no training data.
+    """
+
+    ignore_index = VOID
+    in_channels = 3
+    num_classes: int
+    class_names: list[str]
+
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        dataset: str | None = None,
+        image_size: int | tuple[int, int] = 256,
+        read: Read = Read(),
+        split: Split = Split(),
+        augment: Augment = Augment(),
+        loader: Loader = Loader(),
+        predict_path: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.dataset = dataset
+        self.image_size = image_size
+        self.read = read
+        self.split = split
+        self.augment = augment
+        self.loader = loader
+        self.predict_path = predict_path
+        self.samples: dict[str, Samples] = {}
+        self.split_origin = ""
+        self.predict_paths: list[str] = []
+
+    @abstractmethod
+    def find_samples(self, root: Path) -> Samples:
+        """All samples below `root` (a folder or a manifest), with their annotations as the files give them."""
+
+    @abstractmethod
+    def find_classes(self, samples: dict[str, Samples]) -> list[str]:
+        """Class names from the annotations, in the order of the class numbers; raises LoupeError for bad ones."""
+
+    @abstractmethod
+    def target(self, samples: Samples) -> Target:
+        """What reads the annotations of these samples."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the network input, pixels."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if min(height, width) < 1:
+            raise LoupeError(f"data.image_size is {size}; it is a number of pixels, or height and width")
+        return height, width
+
+    def input_contract(self) -> dict[str, Any]:
+        """How pictures reach the network, in plain values for the checkpoint; `InputReader` takes it."""
+        return {"image_size": list(self.size_hw), "resize": self.read.resize, "in_channels": self.in_channels}
+
+    def adopt(self, card: Mapping[str, Any]) -> None:
+        """Read pictures as a checkpoint's model was trained on them: its size and resize rule win for prediction."""
+        contract = card["input"]
+        self.image_size = (int(contract["image_size"][0]), int(contract["image_size"][1]))
+        self.read = replace(self.read, resize=contract["resize"])
+
+    def prepare_data(self) -> None:
+        """On one process of each machine: does the slow first look, whose result the others find in the cache."""
+        if not self._is_predicting():
+            # setup says the same on every process, so that all of them end
+            with contextlib.suppress(LoupeError):
+                self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds the files and checks what can be checked without decoding pictures; a second call does nothing."""
+        if stage == "predict":
+            if not self.predict_paths:
+                self.predict_paths = find_predict_paths(self.predict_path)
+            return
+        self._open()
+        if stage == "test" and not len(self.samples["test"]):
+            raise LoupeError(
+                "the data has no test part; add one (a test folder, or test in the manifest's split column), "
+                "or score the val part with `train.py validate`"
+            )
+
+    def describe(self) -> list[str]:
+        """A few lines for the opening summary of a run."""
+        height, width = self.size_hw
+        shape = f"input: {height}x{width} {self.read.resize}"
+        if not self.samples:
+            return [f"data: {len(self.predict_paths)} pictures of {self.predict_path}", shape]
+        counts = ", ".join(f"{len(self.samples[part])} {part}" for part in PARTS)
+        names = ", ".join(self.class_names[:8]) + (", ..." if self.num_classes > 8 else "")
+        return [
+            f"data: {self.dataset or self.root}, {counts} ({self.split_origin})",
+            f"classes: {self.num_classes} ({names})",
+            f"{shape}, augment {self.augment.preset}",
+        ]
+
+    @property
+    def train_paths(self) -> list[str]:
+        """Picture files of the training part; `index` in a batch counts along it."""
+        return self.samples["train"].paths
+
+    @property
+    def val_paths(self) -> list[str]:
+        """Picture files of the validation part."""
+        return self.samples["val"].paths
+
+    @property
+    def test_paths(self) -> list[str]:
+        """Picture files of the test part; may be empty."""
+        return self.samples["test"].paths
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the training part, shuffled and augmented."""
+        world, rank = self._processes()
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        size = self.loader.batch_size
+        single_ok = getattr(self.trainer and self.trainer.lightning_module, "accepts_single_sample", True)
+        if micro_batch_size(size, world=world, accumulate=accumulate) == 1 and not single_ok:
+            raise LoupeError(
+                f"training.batch_size {size} leaves one image to a process at a time, and this model's batch norm "
+                f"needs two; use at least {2 * world * accumulate}"
+            )
+        sampler = GlobalBatchSampler(
+            len(self.samples["train"]),
+            batch_size=size,
+            # Lightning's overfit_batches means the same batches in each epoch
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),
+            seed=_global_seed(),
+            world=world,
+            rank=rank,
+            accumulate=accumulate,
+            drop_single=not single_ok,
+        )
+        if sampler.num_global_batches == 0:
+            raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
+        if sampler.dropped:
+            log.info(
+                "the last %d training pictures of each epoch are left out: batch norm needs two",
+                sampler.dropped,
+            )
+        return self._loader(self._dataset("train"), sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation part, in order, each sample once over all processes."""
+        return self._in_order(self._dataset("val"))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test part, in order, each sample once over all processes."""
+        return self._in_order(self._dataset("test"))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of `predict_paths`, in order, without annotations."""
+        return self._in_order(PictureDataset(self.predict_paths, reader=InputReader(self.input_contract())))
+
+    def _open(self) -> None:
+        if self.samples:
+            return
+        self.size_hw  # noqa: B018  a bad size is refused before any file is read
+        samples, self.split_origin = split_samples(self.find_samples(self._source()), self.split)
+        self.class_names = self.find_classes(samples)
+        self.num_classes = len(self.class_names)
+        self.samples = samples
+
+    def _source(self) -> Path:
+        if self.root is not None and self.dataset is not None:
+            raise LoupeError(f"data.root {self.root} and data.dataset {self.dataset} are both set; keep one")
+        if self.root is not None:
+            return Path(self.root).expanduser()
+        match self.dataset:
+            case None:
+                raise LoupeError("no data is named; give --data.root FOLDER or --data.dataset shapes")
+            case "shapes":
+                return ensure_shapes()
+            case _:
+                raise unknown("data.dataset", self.dataset, ["shapes"])
+
+    def _dataset(self, part: str) -> PictureDataset:
+        samples = self.samples[part]
+        return PictureDataset(
+            samples.paths,
+            reader=InputReader(self.input_contract()),
+            target=self.target(samples),
+            augment=create_augmentation(self.augment.preset) if part == "train" else None,
+            seed=_global_seed(),
+        )
+
+    def _in_order(self, dataset: PictureDataset) -> DataLoader[Batch]:
+        world, rank = self._processes()
+        sampler = GlobalBatchSampler(len(dataset), batch_size=self.loader.batch_size, world=world, rank=rank)
+        return self._loader(dataset, sampler)
+
+    def _loader(self, dataset: PictureDataset, sampler: GlobalBatchSampler) -> DataLoader[Batch]:
+        workers = count_workers(
+            self.loader.num_workers, processes=self.trainer.num_devices if self.trainer else 1
+        )
+        pin = self.loader.pin_memory
+        if pin == "auto":
+            pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,  # the sampler's lists are the batches; Lightning wraps batch samplers, and not this
+            num_workers=workers,
+            prefetch_factor=self.loader.prefetch if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+            # its own, so that making an iterator does not move the random state that dropout goes by
+            generator=torch.Generator(),
+        )
+
+    def _processes(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _is_predicting(self) -> bool:
+        return bool(self.trainer and self.trainer.predicting)
+
+
+def _global_seed() -> int:
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))

@@ -1,0 +1,96 @@
+"""The dataset behind every loader: asked for a list of draws, it returns a whole batch."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from datamodules.augment import Transform, seeded
+from datamodules.geometry import Fit
+from datamodules.input_reader import InputReader
+from datamodules.sampler import Draw
+from errors import LoupeError
+
+__all__ = ["Batch", "PictureDataset", "SampleError", "Target"]
+
+Batch = dict[str, Tensor]
+
+
+class Target(Protocol):
+    """Reads what a task must learn for one sample, moved to where the picture lies in the network input."""
+
+    def __call__(self, index: int, fit: Fit) -> dict[str, Tensor]:
+        """The sample's part of the batch; tv_tensors follow the picture through the augmentation."""
+        ...
+
+
+class SampleError(LoupeError):
+    """A user's mistake met in a worker process.
+
+    DataLoader raises a worker's exception again as `type(error)(text)` with a traceback inside the text (torch 2.15,
+    `ExceptionWrapper.reraise`); the user must read the message alone.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class PictureDataset(Dataset[Batch]):
+    """Pictures of one part of the data.
+
+    Args:
+        paths: picture files.
+        reader: makes the network's input of them.
+        target: what the task adds; None in prediction.
+        augment: random change of training samples.
+        seed: with epoch and position it decides every random number.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        reader: InputReader,
+        target: Target | None = None,
+        augment: Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.paths = paths
+        self.reader = reader
+        self.target = target
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, draws: list[Draw]) -> Batch:
+        try:
+            samples = [self._sample(draw) for draw in draws]
+        except LoupeError as error:
+            raise SampleError(str(error)) from None
+        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+    def _sample(self, draw: Draw) -> dict[str, Tensor]:
+        sample, fit = self.reader.sample(self.paths[draw.index])
+        if self.target is not None:
+            sample |= self.target(draw.index, fit)
+        if self.augment is not None:
+            sample = self._augmented(sample, draw)
+        sample["index"] = torch.tensor(draw.index)
+        sample["valid"] = torch.tensor(draw.valid)
+        if "mask" in sample:
+            sample["mask"] = sample["mask"].long()
+        return sample
+
+    def _augmented(self, sample: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        assert self.augment is not None
+        # v2 treats the first plain tensor as an image where it finds no tv_tensor, so only tv_tensors go in
+        moving: dict[str, Any] = {"image": tv_tensors.Image(sample["image"])}
+        moving |= {key: value for key, value in sample.items() if isinstance(value, tv_tensors.TVTensor)}
+        with seeded(self.seed, draw.epoch, draw.position):
+            moved = self.augment(moving)
+        return sample | {key: value.as_subclass(Tensor) for key, value in moved.items()}

@@ -1,0 +1,84 @@
+"""From a picture of any size to the network's input, and the map back; training and inference share it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from datamodules.options import Resize
+from errors import unknown
+
+__all__ = ["GREY", "VOID", "Fit", "fit_to", "plan_fit"]
+
+GREY = 114  # mean of ImageNet's three channel means: padding is near 0 after normalisation
+VOID = 255  # "no label here" in every mask tensor
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where a picture of `size_hw_px` lies inside a network input of `size_hw`.
+
+    Args:
+        size_hw_px: height and width of the upright original, pixels.
+        size_hw: height and width of the network input, pixels.
+        inner_hw: height and width that the picture has there.
+        corner_yx: its upper left pixel there.
+    """
+
+    size_hw_px: tuple[int, int]
+    size_hw: tuple[int, int]
+    inner_hw: tuple[int, int]
+    corner_yx: tuple[int, int]
+
+    @property
+    def to_original(self) -> Tensor:
+        """(2, 3) float32: network (x, y) -> original (x, y), `M @ [x, y, 1]`; pixel i covers [i, i + 1)."""
+        sy = self.size_hw_px[0] / self.inner_hw[0]
+        sx = self.size_hw_px[1] / self.inner_hw[1]
+        y, x = self.corner_yx
+        return torch.tensor([[sx, 0.0, -x * sx], [0.0, sy, -y * sy]], dtype=torch.float32)
+
+    def image(self, image: Tensor) -> Tensor:
+        """(C, h, w) uint8 -> (C, H, W) uint8, bilinear with antialiasing, grey around."""
+        return self._place(image, InterpolationMode.BILINEAR, GREY)
+
+    def mask(self, mask: Tensor) -> Tensor:
+        """(h, w) uint8 -> (H, W) uint8, nearest, void (255) around."""
+        return self._place(mask[None], InterpolationMode.NEAREST_EXACT, VOID)[0]
+
+    def _place(self, picture: Tensor, interpolation: InterpolationMode, fill: int) -> Tensor:
+        assert tuple(picture.shape[-2:]) == self.size_hw_px
+        if self.inner_hw != self.size_hw_px:
+            picture = F.resize(picture, list(self.inner_hw), interpolation=interpolation, antialias=True)
+        if self.inner_hw == self.size_hw:
+            return picture
+        (y, x), (h, w) = self.corner_yx, self.inner_hw
+        canvas = picture.new_full((picture.shape[0], *self.size_hw), fill)
+        canvas[:, y : y + h, x : x + w] = picture
+        return canvas
+
+
+def plan_fit(size_hw_px: tuple[int, int], size_hw: tuple[int, int], resize: Resize) -> Fit:
+    """The place of a picture of `size_hw_px` in an input of `size_hw`; letterbox centres it.
+
+    >>> plan_fit((100, 200), (64, 64), "letterbox").inner_hw
+    (32, 64)
+    """
+    match resize:
+        case "stretch":
+            inner = size_hw
+        case "letterbox":
+            scale = min(size_hw[0] / size_hw_px[0], size_hw[1] / size_hw_px[1])
+            inner = (max(1, round(size_hw_px[0] * scale)), max(1, round(size_hw_px[1] * scale)))
+        case _:
+            raise unknown("data.read.resize", resize, ["letterbox", "stretch"])
+    corner = ((size_hw[0] - inner[0]) // 2, (size_hw[1] - inner[1]) // 2)
+    return Fit(size_hw_px, size_hw, inner, corner)
+
+
+def fit_to(image: Tensor, size_hw: tuple[int, int], resize: Resize) -> tuple[Tensor, Tensor]:
+    """(C, h, w) uint8 -> the network input (C, H, W) uint8 and `to_original` (2, 3) float32."""
+    fit = plan_fit((image.shape[-2], image.shape[-1]), size_hw, resize)
+    return fit.image(image), fit.to_original

@@ -1,0 +1,66 @@
+"""The one way from a picture to the network's input, for training, prediction and inference."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.geometry import Fit, plan_fit
+from datamodules.images import read_image
+from errors import LoupeError
+
+__all__ = ["InputReader"]
+
+
+class InputReader:
+    """Reads a file or an array as the network wants it.
+
+    Args:
+        contract: `{"image_size": [H, W], "resize": "letterbox" | "stretch", "in_channels": 3}`, as a datamodule's
+            `input_contract()` gives it and a checkpoint stores it.
+
+    >>> reader = InputReader({"image_size": [64, 64], "resize": "letterbox", "in_channels": 3})
+    >>> reader(np.zeros((20, 40, 3), dtype=np.uint8))["image"].shape
+    torch.Size([3, 64, 64])
+    """
+
+    def __init__(self, contract: Mapping[str, Any]) -> None:
+        height, width = contract["image_size"]
+        self.size_hw = (int(height), int(width))
+        self.resize = contract["resize"]
+        if contract["in_channels"] != 3:
+            raise LoupeError(f"pictures are read with 3 channels; this model wants {contract['in_channels']}")
+        plan_fit(
+            self.size_hw, self.size_hw, self.resize
+        )  # an unknown resize is refused here, not at the first file
+
+    def __call__(self, picture: str | Path | np.ndarray) -> dict[str, Tensor]:
+        """A path, or an RGB array (H, W, 3) or grey (H, W) uint8 -> one sample.
+
+        `image` (3, H, W) uint8, `size_hw_px` (2,) int64 and `to_original` (2, 3) float32.
+        """
+        return self.sample(picture)[0]
+
+    def sample(self, picture: str | Path | np.ndarray) -> tuple[dict[str, Tensor], Fit]:
+        """The sample, and where the picture lies in it, for masks and boxes that must follow."""
+        image = _from_array(picture) if isinstance(picture, np.ndarray) else read_image(picture)
+        size_hw_px = (int(image.shape[1]), int(image.shape[2]))
+        fit = plan_fit(size_hw_px, self.size_hw, self.resize)
+        return {
+            "image": fit.image(image),
+            "size_hw_px": torch.tensor(size_hw_px, dtype=torch.int64),
+            "to_original": fit.to_original,
+        }, fit
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise LoupeError(
+            f"a picture must be a uint8 array (H, W, 3) in RGB or (H, W); got {array.dtype} {tuple(array.shape)}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

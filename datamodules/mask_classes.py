@@ -1,0 +1,177 @@
+"""What the mask files hold, and which class each value stands for."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.cache import cache_folder
+from datamodules.geometry import VOID
+from datamodules.images import image_size_hw, read_mask
+from datamodules.options import Read
+from datamodules.workers import usable_cores
+from errors import LoupeError
+
+__all__ = ["MaskValues", "scan_masks", "value_to_class"]
+
+_FORMAT = 1  # counts up when what is stored changes its meaning
+
+
+@dataclass(frozen=True)
+class MaskValues:
+    """The values of all mask files.
+
+    Args:
+        pixels: value -> number of pixels.
+        examples: value -> one file that has it.
+    """
+
+    pixels: dict[int, int]
+    examples: dict[int, str]
+
+
+def scan_masks(paths: Sequence[str], masks: Sequence[str]) -> MaskValues:
+    """Reads every mask once and every picture's header, remembered in the cache folder until a file changes.
+
+    Raises LoupeError for an unreadable mask and for one that differs in size from its picture.
+    """
+    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks)}.json"
+    try:
+        stored = json.loads(record.read_text())
+        pixels = {int(value): int(count) for value, count in stored["pixels"].items()}
+        return MaskValues(pixels, {int(value): str(file) for value, file in stored["examples"].items()})
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass  # not there, or damaged: look again
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        counts = list(pool.map(_count_values, paths, masks))
+    total = np.sum(counts, axis=0)
+    present = np.flatnonzero(total).tolist()
+    first = np.argmax(np.array(counts) > 0, axis=0)
+    found = MaskValues({v: int(total[v]) for v in present}, {v: masks[int(first[v])] for v in present})
+    _remember(record, found)
+    return found
+
+
+def value_to_class(values: MaskValues, read: Read) -> tuple[Tensor, int]:
+    """A table (256,) uint8 from file value to class, 255 for void, and the number of classes.
+
+    `{0, 255}` is a binary mask; `0..K-1` are K classes, with 255 as void beside them; a `label_mapping` decides
+    everything else. Raises LoupeError where the values have no certain meaning.
+    """
+    names = read.class_names
+    if names is not None and (not names or len(set(names)) < len(names)):
+        raise LoupeError(f"data.read.class_names must be different names; got {names}")
+    present = set(values.pixels)
+    if read.label_mapping is not None:
+        mapping = _checked_mapping(values, read)
+    else:
+        present.discard(-1 if read.ignore_index is None else read.ignore_index)
+        if present <= {0, 255} and 255 in present:
+            if names is not None and len(names) != 2:
+                raise LoupeError(
+                    f"masks hold 0 and 255, which are two classes; data.read.class_names has {len(names)}"
+                )
+            mapping = {0: 0, 255: 1}
+        else:
+            mapping = {value: value for value in present - {VOID}}
+            _refuse_gaps(mapping, values, read)
+
+    classes = {label for label in mapping.values() if label != VOID}
+    num_classes = len(names) if names is not None else max(classes, default=-1) + 1
+    if max(classes, default=0) >= num_classes > 0:
+        raise LoupeError(
+            f"masks hold class {max(classes)}, as in {values.examples.get(max(classes), 'the label_mapping')}; "
+            f"data.read.class_names has {num_classes} names, so classes go to {num_classes - 1}"
+        )
+    if num_classes < 2:
+        raise LoupeError(
+            f"the masks hold {_listed(values)} and so a single class; nothing can be learnt from them "
+            f"(data.read.class_names names more classes)"
+        )
+    table = torch.full((256,), VOID, dtype=torch.uint8)
+    for value, label in mapping.items():
+        table[value] = label
+    return table, num_classes
+
+
+def _checked_mapping(values: MaskValues, read: Read) -> dict[int, int]:
+    mapping = {int(value): int(label) for value, label in (read.label_mapping or {}).items()}
+    if read.ignore_index is not None:
+        mapping.setdefault(read.ignore_index, VOID)
+    wrong = {
+        value: label for value, label in mapping.items() if not (0 <= value <= 255 and 0 <= label <= VOID)
+    }
+    if wrong:
+        raise LoupeError(
+            f"data.read.label_mapping maps values 0..255 to classes 0..254 or 255 (void); got {wrong}"
+        )
+    left = sorted(set(values.pixels) - set(mapping))
+    if left:
+        raise LoupeError(
+            f"data.read.label_mapping lacks {_some(left)}, as in {values.examples[left[0]]}; "
+            f"map each to a class, or to 255 for void"
+        )
+    return mapping
+
+
+def _refuse_gaps(mapping: dict[int, int], values: MaskValues, read: Read) -> None:
+    found = sorted(mapping)
+    if found == list(range(len(found))) or (
+        read.class_names is not None and found[-1] < len(read.class_names)
+    ):
+        return
+    if len(found) <= 20:
+        proposal = ", ".join(f"{value}: {label}" for label, value in enumerate(found))
+        fix = f"say what they mean, for example data.read.label_mapping: {{{proposal}}}"
+    else:
+        fix = "a mask saved as JPEG looks like this; save it as PNG, or give data.read.label_mapping"
+    raise LoupeError(
+        f"mask values {_listed(values)} are neither 0 and 255 nor classes 0, 1, 2, ... without a gap "
+        f"({found[-1]} is in {values.examples[found[-1]]}); {fix}"
+    )
+
+
+def _listed(values: MaskValues) -> str:
+    return _some(sorted(values.pixels))
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
+
+
+def _count_values(path: str, mask: str) -> np.ndarray:
+    values = read_mask(mask)
+    expected, got = image_size_hw(path), (int(values.shape[0]), int(values.shape[1]))
+    if expected != got:
+        raise LoupeError(
+            f"{mask} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
+            f"(width x height, upright)"
+        )
+    return np.bincount(values.numpy().ravel(), minlength=256)
+
+
+def _fingerprint(paths: Sequence[str], masks: Sequence[str]) -> str:
+    """Changes with every file's path, size or time of change."""
+    digest = hashlib.sha256(f"masks {_FORMAT}".encode())
+    for path in (*paths, *masks):
+        status = Path(path).stat()
+        digest.update(f"\n{Path(path).absolute()}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _remember(record: Path, found: MaskValues) -> None:
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=record.parent, suffix=".part", delete=False) as stream:
+            json.dump({"pixels": found.pixels, "examples": found.examples}, stream)
+        Path(stream.name).replace(record)
+    except OSError:
+        pass  # a read-only home costs time in the next run, and nothing else

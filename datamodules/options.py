@@ -1,0 +1,69 @@
+"""The groups of settings that a datamodule takes from YAML: reading, splitting, augmenting, loading."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Augment", "Loader", "Read", "Resize", "Split"]
+
+Resize = Literal["letterbox", "stretch"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """How files become tensors.
+
+    Args:
+        resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
+        ignore_index: the value in the mask files that means "no label here"; null: 255 where it stands beside
+            classes other than 0.
+        class_names: names in the order of the class numbers; fixes the number of classes.
+        label_mapping: value in the mask files -> class number, 255 for "no label here".
+    """
+
+    resize: Resize = "letterbox"
+    ignore_index: int | None = None
+    class_names: list[str] | None = None
+    label_mapping: dict[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which share of the pictures goes where, when the data does not say it.
+
+    Args:
+        val: share for validation, 0..1.
+        test: share for the test, 0..1; used only when the data names neither `val` nor `test`.
+        seed: another seed, another split; the same on every machine and in every order of the files.
+    """
+
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of training pictures.
+
+    Args:
+        preset: `light` flips, `medium` also moves, scales and changes the brightness a little, `strong` does more.
+    """
+
+    preset: Literal["none", "light", "medium", "strong"] = "none"
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How batches are made and moved.
+
+    Args:
+        batch_size: images per optimizer step over all processes and micro-batches.
+        num_workers: processes that read pictures, for each training process; `auto` looks at the usable cores.
+        prefetch: batches that each worker prepares ahead.
+        pin_memory: page-locked memory for faster copies; `auto` on CUDA only.
+    """
+
+    batch_size: int = 32
+    num_workers: int | Literal["auto"] = "auto"
+    prefetch: int = 2
+    pin_memory: bool | Literal["auto"] = "auto"

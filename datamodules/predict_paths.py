@@ -1,0 +1,30 @@
+"""The pictures that `predict` is asked about."""
+
+from pathlib import Path
+
+from datamodules.images import IMAGE_SUFFIXES
+from datamodules.samples import find_pictures, read_manifest
+from errors import LoupeError
+
+__all__ = ["find_predict_paths"]
+
+
+def find_predict_paths(path: str | None) -> list[str]:
+    """One picture, every picture below a folder in sorted order, or those a CSV lists in its column `path`."""
+    if path is None:
+        raise LoupeError("nothing to predict on; give --data.predict_path PICTURE, FOLDER or CSV")
+    found = Path(path).expanduser()
+    if found.is_dir():
+        pictures = find_pictures(found)
+        if not pictures:
+            raise LoupeError(
+                f"data.predict_path {path} has no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        return [str(picture) for picture in pictures]
+    if not found.exists():
+        raise LoupeError(f"data.predict_path {path} does not exist")
+    if found.suffix.lower() == ".csv":
+        return read_manifest(found, required=()).paths
+    if found.suffix.lower() not in IMAGE_SUFFIXES:
+        raise LoupeError(f"data.predict_path {path} is neither a picture, a folder nor a CSV")
+    return [str(found)]

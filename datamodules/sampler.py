@@ -1,0 +1,124 @@
+"""The order in which samples are drawn: global batches, cut over micro-batches and processes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import DistributedSampler, SequentialSampler
+
+from errors import LoupeError
+
+__all__ = ["Draw", "GlobalBatchSampler", "micro_batch_size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sample of one epoch: everything that its picture may depend on.
+
+    Args:
+        index: position in the split.
+        epoch: zero-based.
+        position: place in the global order of this epoch.
+        valid: False for padding, which weighs nothing.
+    """
+
+    index: int
+    epoch: int
+    position: int
+    valid: bool
+
+
+def micro_batch_size(batch_size: int, *, world: int = 1, accumulate: int = 1) -> int:
+    """Images that one process sees at a time, `batch_size / (world * accumulate)`.
+
+    Raises LoupeError where that is not a whole number, with the nearest sizes that are.
+
+    >>> micro_batch_size(32, world=4, accumulate=2)
+    4
+    """
+    cells = world * accumulate
+    if batch_size < 1:
+        raise LoupeError(f"training.batch_size is {batch_size}; it must be at least 1")
+    if batch_size % cells:
+        below = batch_size // cells * cells
+        sizes = f"{below} or {below + cells}" if below else f"{cells}"
+        raise LoupeError(
+            f"training.batch_size {batch_size} cannot be shared equally by {world} processes x {accumulate} "
+            f"micro-batches (training.accumulate); use {sizes}"
+        )
+    return batch_size // cells
+
+
+# Lightning exchanges samplers that it does not know: for a plain SequentialSampler under overfit_batches, for a
+# wrapped one under DDP (Lightning 2.6, `_resolve_overfit_batches` and `_requires_distributed_sampler`). It leaves
+# these two types alone, so ours is both. Neither constructor runs, nothing of theirs is used.
+class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore[type-arg]
+    """Yields this process's share of each global batch, one list of `Draw` per micro-batch.
+
+    Optimizer step `b` takes samples `b * batch_size ...` of the epoch's order, cut into `accumulate * world`
+    contiguous shares that differ by at most one; an empty share becomes one padding draw. All processes yield the
+    same number of lists. The order is a pure function of (seed, epoch).
+
+    Args:
+        size: samples in the split.
+        batch_size: samples per optimizer step over all processes and micro-batches.
+        shuffle: a new order in each epoch; otherwise 0, 1, 2, ...
+        drop_single: leave out the last short batch where a process would see one sample only.
+
+    >>> [[draw.index for draw in batch] for batch in GlobalBatchSampler(5, batch_size=4, world=2, rank=1)]
+    [[2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        world: int = 1,
+        rank: int = 0,
+        accumulate: int = 1,
+        drop_single: bool = False,
+    ) -> None:
+        assert 0 <= rank < world
+        self.size = size
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.world = world
+        self.rank = rank
+        self.accumulate = accumulate
+        self.epoch = 0
+        rest = size % batch_size
+        self.dropped = rest if drop_single and 0 < rest < 2 * world * accumulate else 0
+        self.num_global_batches = -(-(size - self.dropped) // batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """The sample index at each global position of the current epoch, shape (size,)."""
+        if not self.shuffle:
+            return np.arange(self.size)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+
+    def __len__(self) -> int:
+        return self.num_global_batches * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Draw]]:  # type: ignore[override]
+        order = self.order()
+        cells = self.accumulate * self.world
+        for step in range(self.num_global_batches):
+            first = step * self.batch_size
+            here = min(self.batch_size, self.size - first)
+            each, larger = divmod(here, cells)
+            for micro in range(self.accumulate):
+                cell = micro * self.world + self.rank
+                begin = first + cell * each + min(cell, larger)
+                end = begin + each + (cell < larger)
+                if begin == end:
+                    yield [Draw(int(order[first]), self.epoch, first, False)]
+                else:
+                    yield [Draw(int(order[at]), self.epoch, at, True) for at in range(begin, end)]

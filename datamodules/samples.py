@@ -1,0 +1,144 @@
+"""The list of samples: picture files, their annotations, and the part that each belongs to."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datamodules.images import IMAGE_SUFFIXES
+from errors import LoupeError, unknown
+
+__all__ = ["PARTS", "Samples", "find_pictures", "name_some", "part_name", "read_manifest"]
+
+PARTS = ("train", "val", "test")
+_PART_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Equally long columns, one entry a sample.
+
+    Args:
+        names: paths as the data gives them, with `/`; what a seeded split goes by.
+        paths: picture files.
+        columns: annotations by column name (`mask`: files; later `label`, `x1`, ...).
+        parts: `train`, `val`, `test`, or empty where the data does not say.
+    """
+
+    names: list[str]
+    paths: list[str]
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        assert all(len(c) == len(self.names) for c in (self.paths, self.parts, *self.columns.values()))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, rows: Sequence[int], *, part: str | None = None) -> "Samples":
+        """The given rows in the given order, moved to `part` if one is named."""
+        return Samples(
+            names=[self.names[i] for i in rows],
+            paths=[self.paths[i] for i in rows],
+            columns={key: [values[i] for i in rows] for key, values in self.columns.items()},
+            parts=[self.parts[i] if part is None else part for i in rows],
+        )
+
+
+def part_name(name: str) -> str | None:
+    """`train`, `val` or `test` for any usual spelling of it, else None."""
+    return _PART_NAMES.get(name.strip().lower())
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All picture files below a folder, by suffix, sorted; hidden ones left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(piece.startswith(".") for piece in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] = ("path",)) -> Samples:
+    """A CSV with a header: `path`, the `required` columns, and perhaps `split`.
+
+    Entries of the columns named in `files` are paths relative to the CSV's folder and must exist.
+    Raises LoupeError for a missing column, an empty entry, an unknown part or a missing file.
+    """
+    header, rows = _read_rows(file)
+    required = ["path", *required]
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise LoupeError(f"{file} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
+    if not rows:
+        raise LoupeError(f"{file} has a header and no rows")
+    for line, row in rows:
+        for name in required:
+            if not (row[name] or "").strip():
+                raise LoupeError(f"{file} line {line}: the column {name} is empty")
+    twice = [path for path, count in Counter(row["path"].strip() for _, row in rows).items() if count > 1]
+    if twice:
+        raise LoupeError(f"{file} lists {name_some(twice, 'picture')} more than once")
+
+    names = [row["path"].strip().replace("\\", "/") for _, row in rows]
+    columns = {name: [(row[name] or "").strip() for _, row in rows] for name in header if name != "split"}
+    files = list(files)
+    for name in files:
+        columns[name] = [str(file.parent / entry.replace("\\", "/")) for entry in columns[name]]
+        absent = [entry for entry in columns[name] if not Path(entry).is_file()]
+        if absent:
+            raise LoupeError(
+                f"{file}: {len(absent)} of {len(rows)} files in the column {name} are missing, {name_some(absent)}; "
+                f"paths are relative to {file.parent}"
+            )
+    paths = columns.pop("path")
+    return Samples(names, paths, columns, _parts_of(file, header, rows))
+
+
+def name_some(items: Sequence[object], what: str | None = None) -> str:
+    """At most three of them by name, and how many more.
+
+    >>> name_some(["a", "b", "c", "d"], "mask")
+    '4 masks: a, b, c and 1 more'
+    """
+    listed = ", ".join(str(item) for item in items[:3])
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    start = f"{len(items)} {what}{'s' if len(items) > 1 else ''}: " if what else ""
+    return f"{start}{listed}{more}"
+
+
+def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restval="", restkey="")
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise LoupeError(f"cannot open the manifest {file}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LoupeError(f"{file} is not a CSV file in UTF-8: {error}") from error
+    for line, row in rows:
+        if "" in row:
+            raise LoupeError(f"{file} line {line} has more fields than the header ({', '.join(header)})")
+    return header, rows
+
+
+def _parts_of(file: Path, header: list[str], rows: list[tuple[int, dict[str, str]]]) -> list[str]:
+    if "split" not in header:
+        return [""] * len(rows)
+    parts: list[str] = []
+    for line, row in rows:
+        part = part_name(row["split"] or "")
+        if part is None:
+            raise unknown(f"split in {file} line {line}", (row["split"] or "").strip(), PARTS)
+        parts.append(part)
+    return parts

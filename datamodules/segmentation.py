@@ -1,0 +1,78 @@
+"""Pictures with a class for every pixel."""
+
+from pathlib import Path
+
+from torch import Tensor
+from torchvision import tv_tensors
+
+from datamodules.base import LoupeDataModule
+from datamodules.dataset import Target
+from datamodules.geometry import Fit
+from datamodules.images import read_mask
+from datamodules.mask_classes import scan_masks, value_to_class
+from datamodules.mask_folders import find_mask_samples
+from datamodules.samples import PARTS, Samples
+from errors import LoupeError
+
+__all__ = ["MaskTarget", "SegmentationDataModule"]
+
+
+class MaskTarget:
+    """Reads masks and turns file values into classes.
+
+    Args:
+        masks: mask files, in the order of the pictures.
+        table: (256,) uint8, file value -> class, 255 for void.
+    """
+
+    def __init__(self, masks: list[str], table: Tensor) -> None:
+        self.masks = masks
+        self.table = table
+
+    def __call__(self, index: int, fit: Fit) -> dict[str, Tensor]:
+        """`mask` (H, W) uint8 at the size of the network input."""
+        mask = read_mask(self.masks[index])
+        if tuple(mask.shape) != fit.size_hw_px:
+            raise LoupeError(
+                f"{self.masks[index]} is {mask.shape[1]}x{mask.shape[0]} and its picture is "
+                f"{fit.size_hw_px[1]}x{fit.size_hw_px[0]} (width x height, upright)"
+            )
+        return {"mask": tv_tensors.Mask(fit.mask(self.table[mask.long()]))}
+
+
+class SegmentationDataModule(LoupeDataModule):
+    """Pictures and masks, from `images/` and `masks/`, the same under `train/ val/ test/`, or a CSV manifest.
+
+    Args:
+        root: a folder, a folder with `manifest.csv`, or a CSV file with the columns `path,mask[,split]`.
+        dataset: `shapes`, the demo data, instead of `root`.
+        image_size: side of the network input in pixels, or height and width.
+        read: how files become tensors.
+        split: what to do where the data names no parts.
+        augment: random changes of training pictures.
+        loader: how batches are made and moved.
+        predict_path: a picture, a folder or a CSV with the column `path`.
+    """
+
+    # The constructor is the base's; LightningCLI reads its signature through the method resolution order.
+
+    def find_samples(self, root: Path) -> Samples:
+        """Pictures with the column `mask`."""
+        return find_mask_samples(root)
+
+    def find_classes(self, samples: dict[str, Samples]) -> list[str]:
+        """Reads every mask once; the result is remembered in the cache folder."""
+        paths = [path for part in PARTS for path in samples[part].paths]
+        masks = [mask for part in PARTS for mask in samples[part].columns["mask"]]
+        self._table, num_classes = value_to_class(scan_masks(paths, masks), self.read)
+        if self.read.class_names is not None:
+            return list(self.read.class_names)
+        if self.dataset == "shapes":
+            return ["background", "shape"]
+        return (
+            ["background", "foreground"] if num_classes == 2 else [f"class_{k}" for k in range(num_classes)]
+        )
+
+    def target(self, samples: Samples) -> Target:
+        """Reads the masks of these samples."""
+        return MaskTarget(samples.columns["mask"], self._table)

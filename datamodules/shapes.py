@@ -1,0 +1,101 @@
+"""The demo data: one textured shape on a cluttered background, as real files in the layouts that users have."""
+
+import csv
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datamodules.cache import cache_folder
+from datamodules.drawing import SHAPES, draw_sample
+from datamodules.samples import PARTS
+from errors import LoupeError
+
+__all__ = ["SHAPES", "ensure_shapes"]
+
+_NAME = "shapes-v1"  # counts up when the pictures change
+_SIZE = 96
+_SEED = 20240607
+_COUNTS = {"train": 1600, "val": 300, "test": 300}
+_WITH_MASK = {"train": 160, "val": 60, "test": 60}
+_PALETTE = [0, 0, 0, 230, 159, 0]  # background black, shape orange
+
+
+def ensure_shapes(cache: Path | None = None) -> Path:
+    """The folder of the demo data, written on the first call (some seconds) and found afterwards.
+
+    `{train,val,test}/images` and `/masks` hold the pictures that have a mask, `{train,val,test}/more` the others;
+    `labels.csv` (path,label,split) and `boxes.csv` (path,x1,y1,x2,y2,split) list all of them. Masks are 1 on the
+    visible part of the shape and 0 elsewhere; boxes are its pixels, x2 and y2 exclusive; labels are `SHAPES`.
+
+    It is written under a temporary name and renamed, so several processes may come at once and a killed one leaves
+    nothing half-made. Raises LoupeError where the cache folder cannot be written.
+    """
+    cache = cache_folder() if cache is None else cache
+    folder = cache / _NAME
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{_NAME}.", suffix=".part", dir=cache))
+        try:
+            _write(draft)
+            draft.chmod(0o755)
+            try:
+                draft.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, with the same files
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise LoupeError(
+            f"cannot write the demo data to {cache}: {error.strerror or error}; set the environment variable "
+            f"LOUPE_CACHE to a folder that can be written"
+        ) from error
+    return folder
+
+
+def _write(folder: Path) -> None:
+    labels: list[list[object]] = []
+    boxes: list[list[object]] = []
+    for number, part in enumerate(PARTS):
+        for name in ("images", "masks", "more"):
+            (folder / part / name).mkdir(parents=True)
+        kinds = np.random.default_rng([_SEED, number]).permutation(_COUNTS[part]) % len(SHAPES)
+        for index, kind in enumerate(kinds.tolist()):
+            picture, mask = draw_sample(np.random.default_rng([_SEED, number, index]), kind, _SIZE)
+            has_mask = index < _WITH_MASK[part]
+            path = (
+                f"{part}/{'images' if has_mask else 'more'}/{index:04d}.{'png' if index % 4 == 3 else 'jpg'}"
+            )
+            _save(picture, folder / path)
+            if has_mask:
+                _save_mask(mask, folder / part / "masks" / f"{index:04d}.png")
+            y, x = np.nonzero(mask)
+            labels.append([path, SHAPES[kind], part])
+            boxes.append([path, x.min(), y.min(), x.max() + 1, y.max() + 1, part])
+    _write_csv(folder / "labels.csv", ["path", "label", "split"], labels)
+    _write_csv(folder / "boxes.csv", ["path", "x1", "y1", "x2", "y2", "split"], boxes)
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    if path.suffix == ".jpg":
+        Image.fromarray(picture).save(path, quality=92)
+    else:
+        Image.fromarray(picture).save(path, compress_level=1)
+
+
+def _save_mask(mask: np.ndarray, path: Path) -> None:
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette(_PALETTE)
+    image.save(path)
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
