@@ -7,8 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch.nn import SyncBatchNorm
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.run_directory import RunDirectory
@@ -34,7 +33,9 @@ class EpochLines(Callback):
         names = dict.fromkeys(["train/loss", "val/loss", self.monitor])
         figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
         seconds = time.monotonic() - self._began
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {figures}", flush=True)
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {seconds:.1f} s  {figures}", flush=True
+        )
 
 
 class OpeningSummary(Callback):
@@ -64,7 +65,7 @@ class OpeningSummary(Callback):
             f"{trainer.precision} on {device}",
             f"run: {self.run.path}",
         ]
-        norms = any(isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm) for m in pl_module.modules())
+        norms = any(isinstance(m, (BatchNorm1d, BatchNorm2d, BatchNorm3d)) for m in pl_module.modules())
         if trainer.world_size > 1 and norms:
             lines.append(
                 f"note: batch norm sees the images of each process alone ({training['batch_size']} / "
@@ -93,7 +94,9 @@ class ClosingTable(Callback):
         rows: list[tuple[str, str]] = []
         if self.checkpoint is not None and self.checkpoint.best_score is not None:
             score, epoch = self.checkpoint.best_score, (self.checkpoint.best_epoch or 0) + 1
-            rows.append(("best", f"{self.checkpoint.monitor} {score:.4f} in epoch {epoch} of {trainer.current_epoch}"))
+            rows.append(
+                ("best", f"{self.checkpoint.monitor} {score:.4f} in epoch {epoch} of {trainer.current_epoch}")
+            )
             rows.append(("checkpoint", self.checkpoint.best_model_path))
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         rows.append(("time", f"{minutes} min {seconds} s"))
@@ -102,7 +105,14 @@ class ClosingTable(Callback):
         rows.append(("test", _command("test", config)))
         rows.append(("predict", f"{_command('predict', config)} --data.predict_path FOLDER"))
         width = max(len(name) for name, _ in rows)
-        print("", *(f"  {name:<{width}}  {text}" for name, text in rows), "", sep="\n", file=sys.stdout, flush=True)
+        print(
+            "",
+            *(f"  {name:<{width}}  {text}" for name, text in rows),
+            "",
+            sep="\n",
+            file=sys.stdout,
+            flush=True,
+        )
 
 
 def _command(name: str, config: Path) -> str:

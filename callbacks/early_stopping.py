@@ -33,7 +33,9 @@ class EarlyStopping(LightningEarlyStopping):
         warmup_epochs: float = 0.0,
         restore_from: RunCheckpoint | None = None,
     ) -> None:
-        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True)
+        super().__init__(
+            monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True
+        )
         self.warmup_epochs = warmup_epochs
         self.restore_from = restore_from
 

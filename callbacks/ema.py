@@ -30,7 +30,9 @@ class ExponentialMovingAverage(WeightAveraging):
         """Build the average beside the model."""
         with warnings.catch_warnings():
             # Nothing of ours is sharded, so building the layers early costs nothing.
-            warnings.filterwarnings("ignore", message=".*WeightAveraging callback with a model that overrides.*")
+            warnings.filterwarnings(
+                "ignore", message=".*WeightAveraging callback with a model that overrides.*"
+            )
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(

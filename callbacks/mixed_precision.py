@@ -43,7 +43,9 @@ class LossScale(Callback):
         self.skipped = 0
         self._before = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Remember the scale; it falls exactly when a step is skipped."""
         self._before = self._scale(trainer)
 

@@ -55,13 +55,17 @@ class TensorBoardPictures(Callback):
         write_images: The weights as images, with each histogram pass.
     """
 
-    def __init__(self, *, histogram_freq: int = 1, write_graph: bool = True, write_images: bool = False) -> None:
+    def __init__(
+        self, *, histogram_freq: int = 1, write_graph: bool = True, write_images: bool = False
+    ) -> None:
         self.histogram_freq = histogram_freq
         self.write_graph = write_graph
         self.write_images = write_images
         self._graph_written = False
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Write the graph with the first batch that is seen."""
         if self._graph_written or not self.write_graph:
             return
@@ -80,7 +84,9 @@ class TensorBoardPictures(Callback):
                 if weight.grad is not None:
                     _histogram(writer, f"gradients/{tag}", weight.grad, trainer.global_step)
                 if self.write_images and weight.ndim >= 2:
-                    writer.add_image(f"weights/{tag}", weight_image(weight), trainer.global_step, dataformats="HW")
+                    writer.add_image(
+                        f"weights/{tag}", weight_image(weight), trainer.global_step, dataformats="HW"
+                    )
 
 
 def weight_image(weight: Tensor) -> Tensor:
@@ -111,7 +117,8 @@ def _write_graph(writer: SummaryWriter, pl_module: LightningModule, image: Tenso
     network: nn.Module = pl_module.network  # pyright: ignore[reportAssignmentType]
     was_training = network.training
     # A compiled call cannot be traced; the plain one is the same network.
-    compiled, network._compiled_call_impl = network._compiled_call_impl, None  # noqa: SLF001
+    compiled = getattr(network, "_compiled_call_impl", None)
+    network._compiled_call_impl = None  # pyright: ignore[reportPrivateUsage]
     network.eval()
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -120,4 +127,4 @@ def _write_graph(writer: SummaryWriter, pl_module: LightningModule, image: Tenso
             writer.add_graph(network, image)
     finally:
         network.train(was_training)
-        network._compiled_call_impl = compiled  # noqa: SLF001
+        network._compiled_call_impl = compiled  # pyright: ignore[reportPrivateUsage]

@@ -125,12 +125,14 @@ class LoupeCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the typed blocks by what will be built from them, and write down the resolved configuration."""
         if self.request.demo:
-            print_once("no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER")
+            print_once(
+                "no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER"
+            )
         config = self.config[self.config.subcommand]
         check_typed_block("training.loss", config.training.loss, LOSSES)
         if config.training.lr_schedule.get("enabled", True):
             check_typed_block("training.lr_schedule", config.training.lr_schedule, SCHEDULES)
-        text = self._parser(self.config.subcommand).dump(config, skip_none=False)
+        text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
         self.run.config = text
         self.run.config_dict = yaml.safe_load(text)
         if self.config.subcommand == "fit" and self.checkpoint:
@@ -138,7 +140,7 @@ class LoupeCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's Trainer with the arguments that `training` implies."""
-        training = self.config_init[self.subcommand]["training"]
+        training = self.config_init[str(self.subcommand)]["training"]
         given = dict(self._get(self.config_init, "trainer", default={}))
         try:
             arguments = trainer_arguments(str(self.subcommand), training, given, self.run)
@@ -164,7 +166,7 @@ class LoupeCLI(LightningCLI):
             self._check_monitor()
 
     def _check_monitor(self) -> None:
-        monitor = self.config_init.fit.training.monitor
+        monitor = self.config_init["fit"]["training"].monitor
         if monitor not in self.model.logged_names and not monitor.startswith("val/iou_per_class/"):
             raise unknown("training.monitor", monitor, self.model.logged_names)
         if monitor.startswith("val/") and self.trainer.limit_val_batches == 0:
@@ -192,11 +194,15 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     """Card and configuration of a checkpoint; the tensors stay on the disk."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint, or one that is cut short
+    except (
+        Exception
+    ) as error:  # torch raises many kinds for a file that is no checkpoint, or one that is cut short
         reason = str(error).splitlines()[0]
         raise LoupeError(f"--ckpt_path: {path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise LoupeError(f"--ckpt_path: {path} is no Lightning checkpoint; for bare weights use --model.weights FILE")
+        raise LoupeError(
+            f"--ckpt_path: {path} is no Lightning checkpoint; for bare weights use --model.weights FILE"
+        )
     return {key: checkpoint.get(key) for key in ("loupe", "config", "epoch")}
 
 
@@ -209,7 +215,9 @@ def _evaluation_directory(files: list[Path], parent: Path) -> Path | None:
 
 def _tell_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     old, new = dict(flatten(dict(stored))), dict(flatten(dict(given)))
-    changed = [key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] != "ckpt_path"]
+    changed = [
+        key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] != "ckpt_path"
+    ]
     if changed:
         print_once("settings that differ from the checkpoint's (yours are used):")
         for key in changed:

@@ -22,9 +22,7 @@ def find_run(files: Iterable[Path], parent: Path) -> Path:
         run = run_of(file)
         if run is not None:
             return run
-    versions = [
-        p for p in parent.glob("version_*") if p.name[8:].isdigit() and (p / "checkpoints").is_dir()
-    ]
+    versions = [p for p in parent.glob("version_*") if p.name[8:].isdigit() and (p / "checkpoints").is_dir()]
     if not versions:
         raise LoupeError(
             f"--ckpt_path: there is no run with checkpoints in {parent}; "

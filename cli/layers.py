@@ -135,7 +135,9 @@ def read_request(words: Sequence[str], default: Path) -> Request:
         if key == "config":
             request.files.append(Path(str(_value(key, text))))
         elif key == "training":
-            ours.update({f"training.{k}": v for k, v in _section("--training", _value(key, text), Path()).items()})
+            ours.update(
+                {f"training.{k}": v for k, v in _section("--training", _value(key, text), Path()).items()}
+            )
         elif key.startswith("training."):
             ours[key] = _value(key, text)
         elif (alias := alias_of(key)) is not None:

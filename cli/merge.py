@@ -100,7 +100,7 @@ def _said(layer: Layer) -> dict[str, Any]:
         if holder is None or last not in holder:
             continue
         value = holder[last]
-        if value is not None and not alias.stays(value) or value is None:
+        if (value is not None and not alias.stays(value)) or value is None:
             del holder[last]
         if value is None and alias.training != "gradient_clip":
             continue
@@ -116,9 +116,8 @@ def _section_items(layer: Layer) -> list[tuple[str, Any]]:
     """The layer's `training` as (key, value), whether written nested (files) or dotted (command line)."""
     section = layer.values.pop("training", None) or {}
     items = list(section.items())
-    for key in [key for key in layer.values if key.startswith("training.")]:
-        items.append((key.removeprefix("training."), layer.values.pop(key)))
-    return items
+    dotted = [key for key in layer.values if key.startswith("training.")]
+    return [*items, *((key.removeprefix("training."), layer.values.pop(key)) for key in dotted)]
 
 
 def _holder(values: dict[str, Any], path: list[str]) -> dict[str, Any] | None:

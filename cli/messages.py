@@ -63,7 +63,9 @@ def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
         return LoupeError(f"{where}expected a mapping of settings, got '{config.group(2)}'")
     path = re.search(r"Expected a dot import path string: (\S+)", detail)
     if path:
-        return LoupeError(f"{key}: there is no class '{path.group(1)}'; give its full path, package.module.Class")
+        return LoupeError(
+            f"{key}: there is no class '{path.group(1)}'; give its full path, package.module.Class"
+        )
     given = re.findall(r"Got value: (.*)|Given value: (.*)|base 10: (.*)|to float: (.*)", detail)
     value = next((text.strip("'\" ") for text in given[0] if text), "") if given else ""
     nested = re.match(r"NestedArg\(key='[^']*', val='(.*)'\)", value)
@@ -84,9 +86,11 @@ def _unknown(given: str, known: list[str]) -> LoupeError:
 def _expected(detail: str) -> str:
     """What the parser would have taken, in words."""
     kinds: list[str] = []
-    for choices, kind in re.findall(
-        r"Expected an? typing\.Literal\[([^\]]*)\]|(?:Expected an? |Not of type )(?:<class ')?([\w.]+)", detail
-    ):
+    found: list[tuple[str, str]] = re.findall(
+        r"Expected an? typing\.Literal\[([^\]]*)\]|(?:Expected an? |Not of type )(?:<class ')?([\w.]+)",
+        detail,
+    )
+    for choices, kind in found:
         if choices:
             kinds.extend(choice.strip(" '\"") for choice in choices.split(","))
         elif kind != "path":

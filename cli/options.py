@@ -16,7 +16,9 @@ class _OptionParser(ArgumentParser):
         raise setting_error(message) from ex
 
 
-def check_typed_block(key: str, block: Mapping[str, Any], factories: Mapping[str, Callable[..., Any]]) -> None:
+def check_typed_block(
+    key: str, block: Mapping[str, Any], factories: Mapping[str, Callable[..., Any]]
+) -> None:
     """Refuse an unknown type, an option that the type lacks, and a value of the wrong kind.
 
     Args:
@@ -24,13 +26,16 @@ def check_typed_block(key: str, block: Mapping[str, Any], factories: Mapping[str
         block: ``{"type": name, option: value, ...}``.
         factories: The callable behind each type; its keyword arguments are the options.
     """
-    name = block.get("type")
+    name = str(block.get("type"))
     if name not in factories:
         raise unknown(f"{key} type", name, factories)
     parser = _OptionParser(exit_on_error=False)
     factory = factories[name]
-    added = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
-    valid = [option.removeprefix(f"{key}.") for option in added(factory, key, fail_untyped=False)]
+    if isinstance(factory, type):
+        added = parser.add_class_arguments(factory, key, fail_untyped=False)
+    else:
+        added = parser.add_function_arguments(factory, key, fail_untyped=False)
+    valid = [option.removeprefix(f"{key}.") for option in added]
     options = {option: value for option, value in block.items() if option not in ("type", "enabled")}
     for option in options:
         if option not in valid:

@@ -39,11 +39,16 @@ class LoupeParser(LightningArgumentParser):
 
     def _known_keys(self) -> list[str]:
         """Every setting by its full name, those of modules and datamodules included."""
-        parsers = [self, *(self._subcommands_action._name_parser_map.values() if self._subcommands_action else ())]
+        parsers = [
+            self,
+            *(self._subcommands_action._name_parser_map.values() if self._subcommands_action else ()),
+        ]
         keys = {action.dest for parser in parsers for action in parser._actions}
         for section, base in self.sections.items():
             for cls in _subclasses(base):
-                keys |= {f"{section}.{name}" for name in inspect.signature(cls).parameters if name != "training"}
+                keys |= {
+                    f"{section}.{name}" for name in inspect.signature(cls).parameters if name != "training"
+                }
                 for parameter in inspect.signature(cls).parameters.values():
                     if dataclasses.is_dataclass(parameter.annotation):
                         fields = dataclasses.fields(parameter.annotation)

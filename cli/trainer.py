@@ -38,7 +38,7 @@ def trainer_arguments(
     The user's callbacks come first, and one of the same class takes the place of ours.
     """
     users: list[Callback] = _as_list(given.get("callbacks"))
-    ours = _fit_callbacks(training, run) if command == "fit" else [run]
+    ours: list[Callback] = _fit_callbacks(training, run) if command == "fit" else [run]
     if command == "predict":
         ours.append(PredictionWriter(run))
     precision = _precision(training, given)
@@ -84,7 +84,9 @@ def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
         board = training.tensorboard
         callbacks.append(
             TensorBoardPictures(
-                histogram_freq=board.histogram_freq, write_graph=board.write_graph, write_images=board.write_images
+                histogram_freq=board.histogram_freq,
+                write_graph=board.write_graph,
+                write_images=board.write_images,
             )
         )
     if training.early_stopping.enabled:
@@ -104,7 +106,11 @@ def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:
     """Whether the user gave a callback of the same class, or of the Lightning class that ours refines."""
-    family = [c for c in type(ours).__mro__ if c.__module__.startswith(("lightning", "callbacks")) and c is not Callback]
+    family = [
+        c
+        for c in type(ours).__mro__
+        if c.__module__.startswith(("lightning", "callbacks")) and c is not Callback
+    ]
     return any(type(theirs) in family or isinstance(theirs, type(ours)) for theirs in users)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 __all__ = ["filter_upstream_warnings"]
@@ -10,7 +10,7 @@ __all__ = ["filter_upstream_warnings"]
 #: (message, reason); every entry names where it comes from and when it can go.
 _FILTERED = (
     # jsonargparse 4.49 deprecates what Lightning 2.6's CLI calls (2026-11); goes when Lightning calls `instantiate`.
-    r".*instantiate_classes.*was deprecated.*",
+    r".*(instantiate_classes|add_instantiator).*was deprecated.*",
     r".*By default only one JsonargparseDeprecationWarning.*",
     # Lightning 2.6: the losses reduce over all processes themselves, so there is nothing to synchronise.
     r".*It is recommended to use `self.log\('.*', \.\.\., sync_dist=True\)`.*",
@@ -46,7 +46,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def filter_upstream_warnings() -> Iterator[None]:
+def filter_upstream_warnings() -> Generator[None]:
     """Leave the listed warnings out; all others stay."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("lightning")]
     for name in names:
@@ -54,7 +54,8 @@ def filter_upstream_warnings() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             for message in _FILTERED:
-                warnings.filterwarnings("ignore", message=message)
+                # (?s): some begin with an empty line.
+                warnings.filterwarnings("ignore", message=f"(?s){message}")
             yield
     finally:
         for name in names:

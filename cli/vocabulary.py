@@ -1,9 +1,19 @@
 """The `training:` section: every key, its type, its default and its meaning, in one place."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+if TYPE_CHECKING:  # the parser checks the ranges; to a type checker they are plain numbers
+    ClosedUnitInterval = NonNegativeFloat = PositiveFloat = float
+    NonNegativeInt = PositiveInt = int
+else:
+    from jsonargparse.typing import (
+        ClosedUnitInterval,
+        NonNegativeFloat,
+        NonNegativeInt,
+        PositiveFloat,
+        PositiveInt,
+    )
 
 __all__ = [
     "BLOCKS",
@@ -189,7 +199,9 @@ SWITCHED = ("mixed_precision", "lr_schedule", "warmup", "early_stopping", "regul
 TYPED = ("optimizer", "loss", "lr_schedule")
 #: Blocks whose keys are fixed: the key -> its dataclass.
 BLOCKS: dict[str, type] = {
-    f.name: f.type for f in fields(Training) if isinstance(f.type, type) and hasattr(f.type, "__dataclass_fields__")
+    f.name: f.type
+    for f in fields(Training)
+    if isinstance(f.type, type) and hasattr(f.type, "__dataclass_fields__")
 }
 #: Every key of the section.
 KEYS = tuple(f.name for f in fields(Training))

@@ -64,7 +64,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise LoupeError(f"{path}: a config is a mapping (key: value), this file holds a {type(value).__name__}")
+        raise LoupeError(
+            f"{path}: a config is a mapping (key: value), this file holds a {type(value).__name__}"
+        )
     return value
 
 

@@ -42,7 +42,9 @@ class LoupeModule(LightningModule, ABC):
         self.unfreeze_epoch: int | None = backbone["unfreeze_epoch"]
         self.backbone_factor: float = backbone["learning_rate_factor"]
         if self.unfreeze_epoch is not None and not self.freeze_backbone:
-            raise LoupeError("model.unfreeze_epoch is set but nothing is frozen; add model.freeze_backbone=true")
+            raise LoupeError(
+                "model.unfreeze_epoch is set but nothing is frozen; add model.freeze_backbone=true"
+            )
         self.class_names: list[str] | None = None
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
@@ -73,7 +75,12 @@ class LoupeModule(LightningModule, ABC):
             return
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         found = getattr(data, "class_names", None)
-        if self.class_names is not None and found and list(found) != self.class_names and not self.trainer.predicting:
+        if (
+            self.class_names is not None
+            and found
+            and list(found) != self.class_names
+            and not self.trainer.predicting
+        ):
             raise LoupeError(
                 f"the checkpoint knows the classes {self.class_names}, the data has {list(found)}; "
                 f"use data of the same classes, or give data.read.class_names"
@@ -93,7 +100,7 @@ class LoupeModule(LightningModule, ABC):
         if self.freeze_backbone:
             set_backbone_frozen(self.model, True)
         if self.recipe:
-            options = {"ignore_index": ignore_index} if ignore_index is not None else {}
+            options: dict[str, Any] = {"ignore_index": ignore_index} if ignore_index is not None else {}
             self.criterion = create_loss(**{**options, **self.recipe["loss"]})
             self.create_scores(names)
             if self.recipe["compile"]:

@@ -54,8 +54,10 @@ class SegmentationModule(LoupeModule):
         self.encoder = encoder
         self.weights = weights
         self.options = options
-        self.scores = nn.ModuleDict()
-        self.losses = nn.ModuleDict()
+        self.val_scores: SegmentationScores | None = None
+        self.test_scores: SegmentationScores | None = None
+        self.val_loss = MeanLoss()
+        self.test_loss = MeanLoss()
 
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The segmenter: image batch -> logits (B, K, H, W)."""
@@ -70,18 +72,25 @@ class SegmentationModule(LoupeModule):
 
     def create_scores(self, class_names: list[str]) -> None:
         """A confusion matrix and a mean loss each for validation and test."""
-        for stage in ("val", "test"):
-            self.scores[stage] = SegmentationScores(len(class_names))
-            self.losses[stage] = MeanLoss()
+        self.val_scores = SegmentationScores(len(class_names))
+        self.test_scores = SegmentationScores(len(class_names))
 
     def _shared_step(self, batch: Batch, stage: Stage) -> Tensor:
         logits = self(batch["image"])
         loss = self.loss(logits, batch["mask"], batch)
         if stage == "train":
             return self.log_training(loss, batch)
-        self.losses[stage].update(loss, batch["valid"].sum())
-        self.scores[stage].update(_classes(logits), batch["mask"], batch["valid"])
+        scores, mean_loss = self._metrics(stage)
+        mean_loss.update(loss, batch["valid"].sum())
+        scores.update(_classes(logits), batch["mask"], batch["valid"])
         return loss
+
+    def _metrics(self, stage: Stage) -> tuple[SegmentationScores, MeanLoss]:
+        scores, loss = (
+            (self.val_scores, self.val_loss) if stage == "val" else (self.test_scores, self.test_loss)
+        )
+        assert scores is not None, "configure_model() makes the scores"
+        return scores, loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to descend: that of the batch, and the regularizer."""
@@ -104,7 +113,7 @@ class SegmentationModule(LoupeModule):
         self._log_scores("test")
 
     def _log_scores(self, stage: Stage) -> None:
-        loss, scores = self.losses[stage], self.scores[stage]
+        scores, loss = self._metrics(stage)
         values = scores.compute()
         self.log(f"{stage}/loss", loss.compute())
         for name in self.score_names:
@@ -121,7 +130,10 @@ class SegmentationModule(LoupeModule):
         probs = _probabilities(self(batch["image"]))
         return [
             self._prediction(
-                probs[i], batch["to_original"][i], tuple(batch["size_hw_px"][i].tolist()), int(batch["index"][i])
+                probs[i],
+                batch["to_original"][i],
+                tuple(batch["size_hw_px"][i].tolist()),
+                int(batch["index"][i]),
             )
             for i in range(len(probs))
             if bool(batch["valid"][i])
