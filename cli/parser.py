@@ -19,6 +19,8 @@ __all__ = ["LoupeParser"]
 set_loader("omegaconf+", load_yaml, (yaml.YAMLError,))
 
 # jsonargparse keeps numbers as its own PositiveInt and the like, which YAML's safe dumper does not know (4.53).
+# Lightning's defaults hold members of its string enums (Timer's interval); they are read back as plain texts.
+yaml.SafeDumper.add_multi_representer(str, lambda dumper, value: dumper.represent_str(str.__str__(value)))
 yaml.SafeDumper.add_multi_representer(int, lambda dumper, value: dumper.represent_int(int(value)))
 yaml.SafeDumper.add_multi_representer(float, lambda dumper, value: dumper.represent_float(float(value)))
 

@@ -38,7 +38,7 @@ def trainer_arguments(
     The user's callbacks come first, and one of the same class takes the place of ours.
     """
     users: list[Callback] = _as_list(given.get("callbacks"))
-    ours: list[Callback] = _fit_callbacks(training, run) if command == "fit" else [run]
+    ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
     if command == "predict":
         ours.append(PredictionWriter(run))
     precision = _precision(training, given)
@@ -65,11 +65,16 @@ def trainer_arguments(
         # The opening summary tells it in one line; --trainer.enable_model_summary true brings the table.
         enable_model_summary=bool(given.get("enable_model_summary")),
     )
+    if given.get("barebones"):
+        # Lightning refuses even the False of what this leaves out; what changes the training stays.
+        kept = [c for c in ours if isinstance(c, ExponentialMovingAverage)]
+        left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
+        arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments
 
 
-def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
-    checkpoint = RunCheckpoint(
+def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory) -> list[Callback]:
+    checkpoint: RunCheckpoint | None = RunCheckpoint(
         run,
         monitor=training.monitor,
         mode=training.mode,
@@ -77,6 +82,13 @@ def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
         every_minutes=training.checkpoint.every_minutes,
         keep=training.checkpoint.keep,
     )
+    if given.get("enable_checkpointing") is False:
+        checkpoint = None
+        if training.early_stopping.enabled and training.early_stopping.restore_best_weights:
+            raise LoupeError(
+                "trainer.enable_checkpointing=false leaves no best weights for training.early_stopping to restore; "
+                "add training.early_stopping.restore_best_weights=false"
+            )
     callbacks: list[Callback] = [run]
     if training.ema.enabled:
         callbacks.append(ExponentialMovingAverage(training.ema.decay))
@@ -95,13 +107,16 @@ def _fit_callbacks(training: Training, run: RunDirectory) -> list[Callback]:
             EarlyStopping(
                 training.monitor,
                 mode=training.mode,
-                patience=stopping.patience,
-                min_delta=stopping.min_delta,
+                # Plain numbers: the callback's state is kept in checkpoints, which hold no PositiveInt.
+                patience=int(stopping.patience),
+                min_delta=float(stopping.min_delta),
                 warmup_epochs=training.warmup.epochs if training.warmup.enabled else 0.0,
                 restore_from=checkpoint if stopping.restore_best_weights else None,
             )
         )
-    return [*callbacks, checkpoint, OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
+    if checkpoint is not None:
+        callbacks.append(checkpoint)
+    return [*callbacks, OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
 
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:

@@ -4,8 +4,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the parser checks the ranges; to a type checker they are plain numbers
-    ClosedUnitInterval = NonNegativeFloat = PositiveFloat = float
-    NonNegativeInt = PositiveInt = int
+    ClosedUnitInterval = float
+    NonNegativeFloat = float
+    PositiveFloat = float
+    NonNegativeInt = int
+    PositiveInt = int
 else:
     from jsonargparse.typing import (
         ClosedUnitInterval,
