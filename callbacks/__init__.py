@@ -8,6 +8,7 @@ from callbacks.metrics_csv import MetricsCSV
 from callbacks.mixed_precision import LossScale, resolve_precision
 from callbacks.prediction_writer import PredictionWriter, mask_image
 from callbacks.run_directory import RunDirectory
+from callbacks.scores_file import ScoresFile
 from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardPictures
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RunCheckpoint",
     "RunDirectory",
     "RunTensorBoardLogger",
+    "ScoresFile",
     "TensorBoardPictures",
     "mask_image",
     "resolve_precision",

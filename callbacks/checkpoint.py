@@ -74,7 +74,7 @@ class RunCheckpoint(Checkpoint):
         self.keep = keep
         self.best_score: float | None = None
         self.best_epoch: int | None = None
-        self._saved_step = -1
+        self._step = 0
         self._saved_at = time.monotonic()
 
     @property
@@ -92,7 +92,8 @@ class RunCheckpoint(Checkpoint):
         """Save the epoch; Lightning calls this after validation and after the module's own hook."""
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
-        score = self._score(trainer)
+        # An epoch without validation (trainer.check_val_every_n_epoch) has no score, and is not the best.
+        score = self._score(trainer) if getattr(pl_module, "has_fresh", _always)(self.monitor) else math.nan
         improved = self._improves(score)
         if improved:
             self.best_score = score
@@ -101,11 +102,17 @@ class RunCheckpoint(Checkpoint):
         if improved and trainer.is_global_zero:
             _alias(self.directory / "last.ckpt", self.directory / "best.ckpt")
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps from where the run begins, or goes on."""
+        self._step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within the epoch when it is time."""
-        if trainer.fast_dev_run or trainer.global_step == self._saved_step:  # pyright: ignore[reportAttributeAccessIssue]
+        """Save within the epoch when it is time: after an optimizer step, never between its micro-batches."""
+        stepped = trainer.global_step != self._step
+        self._step = trainer.global_step
+        if trainer.fast_dev_run or not stepped:  # pyright: ignore[reportAttributeAccessIssue]
             return
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if self.every_minutes is not None:
@@ -152,9 +159,12 @@ class RunCheckpoint(Checkpoint):
         return score < self.best_score if self.mode == "min" else score > self.best_score
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        self._saved_step = trainer.global_step
         self._saved_at = time.monotonic()
         trainer.save_checkpoint(self.directory / name, weights_only=False)
+
+
+def _always(score: str) -> bool:
+    return True
 
 
 def _alias(source: Path, target: Path) -> None:

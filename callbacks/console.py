@@ -71,6 +71,11 @@ class OpeningSummary(Callback):
                 f"note: batch norm sees the images of each process alone ({training['batch_size']} / "
                 f"{trainer.world_size}); only CUDA can share them, so scores differ from one process's"
             )
+        if trainer.accumulate_grad_batches > 1:
+            lines.append(
+                f"note: a step averages the losses of {trainer.accumulate_grad_batches} micro-batches; a loss that is "
+                f"a ratio over the batch (dice, iou, tversky) is not exactly that of {training['batch_size']} images"
+            )
         print("", *(f"  {line}" for line in lines), "", sep="\n", flush=True)
 
 

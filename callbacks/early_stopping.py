@@ -40,9 +40,14 @@ class EarlyStopping(LightningEarlyStopping):
         self.restore_from = restore_from
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the epoch once the warm-up is over."""
-        if trainer.current_epoch + 1 > self.warmup_epochs:
+        """Judge the epoch once the warm-up is over, unless it had no validation and so no score of its own."""
+        fresh = pl_module.has_fresh(self.monitor)  # pyright: ignore[reportCallIssue]
+        if fresh and trainer.current_epoch + 1 > self.warmup_epochs:
             super().on_train_epoch_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting; the patience is this run's, not the checkpoint's."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the best weights."""

@@ -33,7 +33,16 @@ class ExponentialMovingAverage(WeightAveraging):
             warnings.filterwarnings(
                 "ignore", message=".*WeightAveraging callback with a model that overrides.*"
             )
+            if stage == "fit" and str(trainer.precision) == "64-true":
+                # Built as Lightning would: an average in float32 would round the weights that it is swapped with.
+                with trainer.precision_plugin.module_init_context():
+                    pl_module.configure_model()
             super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the average to where the weights are: Lightning builds it before they go to their device (2.6)."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -32,6 +32,11 @@ class MetricsCSV(Logger):
         return self.run.parent.name
 
     @property
+    def save_dir(self) -> str:
+        """The folder of all runs: a ModelCheckpoint of the user's own then writes into this run's folder."""
+        return str(self.run.parent.parent)
+
+    @property
     def version(self) -> str:
         """The run's version."""
         return self.run.path.name

@@ -6,6 +6,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision as MixedPrecisionPlugin
 
+from errors import LoupeError
+
 __all__ = ["LossScale", "resolve_precision"]
 
 
@@ -22,13 +24,20 @@ def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
     """
     if not enabled:
         return "32-true"
+    on_cuda = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    on_mps = accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available()
     match dtype:
         case "float16":
+            if not (on_cuda or on_mps):
+                # Lightning would take bfloat16 instead, with a warning (2.6).
+                raise LoupeError(
+                    "training.mixed_precision.dtype: float16 needs a GPU, and this run is on the CPU; "
+                    "use bfloat16 or auto"
+                )
             return "16-mixed"
         case "bfloat16":
             return "bf16-mixed"
         case "auto":
-            on_cuda = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
             if on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
                 return "16-mixed"
             return "bf16-mixed"

@@ -1,10 +1,13 @@
 """One run, one folder: chosen by the first process, known to all."""
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from errors import LoupeError
 
@@ -38,6 +41,7 @@ class RunDirectory(Callback):
         self.config = config
         self.config_dict = config_dict or {}
         self._path = existing
+        self._made: list[Path] = []
 
     @property
     def path(self) -> Path:
@@ -59,6 +63,15 @@ class RunDirectory(Callback):
         if stage == "fit" and trainer.is_global_zero:
             self._write_config(self._path)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A fit that failed before its first step leaves nothing behind."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.global_step or not self._made:
+            return
+        shutil.rmtree(self._made[0], ignore_errors=True)
+        for folder in self._made[1:]:
+            with contextlib.suppress(OSError):  # another run is there by now
+                folder.rmdir()
+
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -70,10 +83,12 @@ class RunDirectory(Callback):
         number = max(taken, default=-1) + 1
         while True:
             path = self.parent / f"version_{number}"
+            self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
             try:
                 path.mkdir(parents=True)
                 return path
             except FileExistsError:  # another run was quicker
+                self._made = []
                 number += 1
             except OSError as error:
                 raise LoupeError(f"run.directory: {path} cannot be made: {error}") from None

@@ -73,9 +73,15 @@ class TensorBoardPictures(Callback):
         for writer in _writers(trainer):
             _write_graph(writer, pl_module, batch["image"][:1])
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write histograms when it is their epoch; the gradients are those of the epoch's last step."""
-        if self.histogram_freq == 0 or (trainer.current_epoch + 1) % self.histogram_freq:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write histograms after the last step of their epochs; in Keras the first epoch is one.
+
+        Lightning drops the gradients before it validates, so the end of the epoch would be too late for them.
+        """
+        due = self.histogram_freq > 0 and trainer.current_epoch % self.histogram_freq == 0
+        if not (due and trainer.is_last_batch):
             return
         for writer in _writers(trainer):
             for name, weight in pl_module.named_parameters():

@@ -86,14 +86,15 @@ class LoupeCLI(LightningCLI):
         parser.add_class_arguments(Training, "training")
         parser.add_class_arguments(Run, "run")
         parser.link_arguments("training", "model.init_args.training", compute_fn=_plain_training)
-        parser.link_arguments("training.batch_size", "data.init_args.loader.batch_size")
+        parser.link_arguments("training.batch_size", "data.init_args.loader.batch_size", compute_fn=_plain_number)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared words (Lightning's own would warn that sys.argv has words too)."""
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:
-            raise LoupeError(f"${{...}}: {str(error).splitlines()[0]}") from error
+            key = str(error.full_key or "${...}").split(".", 1)[-1]  # less the command
+            raise LoupeError(f"{key}: {str(error).splitlines()[0]}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint that is meant; unlike Lightning, never take settings from it behind the user's back."""
@@ -135,15 +136,16 @@ class LoupeCLI(LightningCLI):
         text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
         self.run.config = text
         self.run.config_dict = yaml.safe_load(text)
-        if self.config.subcommand == "fit" and self.checkpoint:
-            _tell_differences(self.checkpoint.get("config", {}), self.run.config_dict)
+        if self.config.subcommand == "fit" and self.checkpoint.get("loupe"):
+            _tell_differences(self.checkpoint.get("config") or {}, self.run.config_dict)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's Trainer with the arguments that `training` implies."""
         training = self.config_init[str(self.subcommand)]["training"]
         given = dict(self._get(self.config_init, "trainer", default={}))
         try:
-            arguments = trainer_arguments(str(self.subcommand), training, given, self.run)
+            path = str(self._get(self.config_init, "ckpt_path") or "")
+            arguments = trainer_arguments(str(self.subcommand), training, given, self.run, checkpoint=path)
             return self.trainer_class(**{**arguments, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):
@@ -181,6 +183,10 @@ class LoupeCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # the writer has them on disk already
         return arguments
+
+
+def _plain_number(number: int) -> int:
+    return int(number)
 
 
 def _plain_training(training: Namespace | Training) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from cli.aliases import alias_of
+from cli.aliases import ALIASES, alias_of
 from cli.yaml_file import load_yaml, read_yaml
 from errors import LoupeError, unknown
 
-__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "flatten", "read_request"]
+__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "flatten", "holder_of", "read_request"]
 
 COMMANDS = ("fit", "validate", "test", "predict")
 COMMAND_LINE = "the command line"
@@ -103,6 +103,28 @@ def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
+def holder_of(values: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    """The mapping at ``path``, or None."""
+    for part in path:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            return None
+        values = inner
+    return values
+
+
+def _take_other_names(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    """The other names of our values, out of a mapping given for ``key`` on the command line."""
+    taken: dict[str, Any] = {}
+    for alias in ALIASES:
+        if alias.other.startswith(f"{key}."):
+            *path, last = alias.other.removeprefix(f"{key}.").split(".")
+            holder = holder_of(value, path)
+            if holder is not None and last in holder:
+                taken[alias.other] = holder.pop(last)
+    return taken
+
+
 def _read_file(path: Path) -> Layer:
     values = read_yaml(path)
     for key in ("training", "trainer"):
@@ -140,17 +162,21 @@ def read_request(words: Sequence[str], default: Path) -> Request:
             )
         elif key.startswith("training."):
             ours[key] = _value(key, text)
-        elif (alias := alias_of(key)) is not None:
-            ours[key] = _value(key, text)
-            if alias.stays(ours[key]):
+        elif (alias := alias_of(key.removesuffix(".class_path"))) is not None:
+            ours[alias.other] = _value(key, text)
+            if alias.stays(ours[alias.other]):
                 _pass_on(request, key, text)
         elif key == "trainer" and text is not None:
-            for inner, value in flatten({"trainer": _section("--trainer", _value(key, text), Path())}):
+            for inner, value in _section("--trainer", _value(key, text), Path()).items():
+                inner = f"trainer.{inner}"
                 alias = alias_of(inner)
                 if alias is not None:
                     ours[inner] = value
                 if alias is None or alias.stays(value):
-                    _pass_on(request, inner, json.dumps(value))
+                    _pass_on(request, inner, value if isinstance(value, str) else json.dumps(value))
+        elif key.split(".")[0] == "data" and text is not None and isinstance(value := _value(key, text), dict):
+            ours.update(_take_other_names(key, value))
+            _pass_on(request, key, json.dumps(value))
         else:
             _pass_on(request, key, text)
     request.layers = [_read_file(path) for path in (default, *request.files)]

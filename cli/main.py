@@ -47,9 +47,21 @@ def main(args: Sequence[str] | None = None) -> int:
         origins = merged.origins
         _run(request, _parser_words(request, merged))
     except LoupeError as error:
-        print_once(f"error: {_message(error, origins)}", file=sys.stderr)
-        return 2
+        return _tell(error, origins)
+    except ValueError as error:
+        # jsonargparse wraps what a constructor raises.
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, LoupeError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        return _tell(cause, origins)
     return 0
+
+
+def _tell(error: LoupeError, origins: dict[str, str]) -> int:
+    print_once(f"error: {_message(error, origins)}", file=sys.stderr)
+    return 2
 
 
 def _run(request: Request, words: list[str]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.aliases import ALIASES
-from cli.layers import Layer
+from cli.layers import Layer, holder_of
 from cli.vocabulary import BLOCKS, KEYS, SWITCHED, TYPED
 from errors import LoupeError, nearest
 
@@ -35,7 +35,8 @@ def merge(layers: list[Layer]) -> Merged:
     merged = Merged()
     switched_on: dict[str, list[tuple[str, str]]] = {}
     for number, layer in enumerate(layers):
-        said = _said(layer)
+        said, written = _said(layer)
+        _overrule(layers[:number], layer, said, written)
         for block in dict.fromkeys(key.split(".")[0] for key in said):
             own = {key: value for key, value in said.items() if key.split(".")[0] == block}
             _apply(merged, block, own, layer.name)
@@ -74,8 +75,33 @@ def _apply(merged: Merged, block: str, own: dict[str, Any], where: str) -> None:
         merged.origins[key] = where
 
 
-def _said(layer: Layer) -> dict[str, Any]:
-    """All that one layer says of `training`, under our names: "loss.gamma" -> value."""
+def _overrule(earlier: list[Layer], layer: Layer, said: dict[str, Any], written: dict[str, str]) -> None:
+    """Take out of earlier layers what stays under the other name (a logger, 64-true) and this layer speaks against."""
+    for alias in ALIASES:
+        switch = f"{alias.training}.enabled"
+        if switch not in said or _found(layer.values, alias.other) is not None:
+            continue
+        for values in (other.values for other in earlier):
+            found = _found(values, alias.other)
+            if found is None:
+                continue
+            holder, last = found
+            meant = (alias.say(holder[last]) or {"enabled": False})["enabled"]
+            if written[switch] == alias.other or said[switch] != meant:
+                del holder[last]
+
+
+def _found(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str] | None:
+    """Where a layer holds ``key``, written dotted (command line) or nested (files): the mapping and its key there."""
+    if key in values:
+        return values, key
+    *path, last = key.split(".")
+    holder = holder_of(values, path)
+    return (holder, last) if holder is not None and last in holder else None
+
+
+def _said(layer: Layer) -> tuple[dict[str, Any], dict[str, str]]:
+    """All that one layer says of `training`, under our names ("loss.gamma" -> value), and the name it used."""
     said: dict[str, Any] = {}
     written: dict[str, str] = {}
 
@@ -92,13 +118,10 @@ def _said(layer: Layer) -> dict[str, Any]:
         for inner, item in _expand(key, value, layer.name):
             say(inner, item, f"training.{key}")
     for alias in ALIASES:
-        path = alias.other.split(".")
-        if alias.other in layer.values:
-            holder, last = layer.values, alias.other
-        else:
-            holder, last = _holder(layer.values, path), path[-1]
-        if holder is None or last not in holder:
+        found = _found(layer.values, alias.other)
+        if found is None:
             continue
+        holder, last = found
         value = holder[last]
         if (value is not None and not alias.stays(value)) or value is None:
             del holder[last]
@@ -109,7 +132,7 @@ def _said(layer: Layer) -> dict[str, Any]:
             continue
         for inner, item in _expand(alias.training, words, layer.name):
             say(inner, item, alias.other)
-    return said
+    return said, written
 
 
 def _section_items(layer: Layer) -> list[tuple[str, Any]]:
@@ -118,16 +141,6 @@ def _section_items(layer: Layer) -> list[tuple[str, Any]]:
     items = list(section.items())
     dotted = [key for key in layer.values if key.startswith("training.")]
     return [*items, *((key.removeprefix("training."), layer.values.pop(key)) for key in dotted)]
-
-
-def _holder(values: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
-    """The mapping that holds the last part of ``path``, or None."""
-    for part in path[:-1]:
-        inner = values.get(part)
-        if not isinstance(inner, dict):
-            return None
-        values = inner
-    return values
 
 
 def _expand(key: str, value: Any, where: str) -> list[tuple[str, Any]]:

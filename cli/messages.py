@@ -46,6 +46,9 @@ def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
     if missing:
         keys = ", ".join(key.split(".", 1)[-1] for key in missing.group(1).split(", "))
         return LoupeError(f"{keys} not given; name a config, for example --config configs/seg_unet.yaml")
+    section = re.match(r"\s*Option '([^'.]+)[^']*' is not accepted", message)
+    if section:
+        return _unknown(section.group(1), known)
     parts = re.split(r'Parser key "([^"]+)":\s*', message)
     if len(parts) < 3:
         return LoupeError(message.strip())
@@ -66,7 +69,9 @@ def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
         return LoupeError(
             f"{key}: there is no class '{path.group(1)}'; give its full path, package.module.Class"
         )
-    given = re.findall(r"Got value: (.*)|Given value: (.*)|base 10: (.*)|to float: (.*)", detail)
+    given = re.findall(
+        r"Got value: (.*)|Given value: (.*)|base 10: (.*)|to float: (.*)|Not of type \w+: (\S+) (?:not an|does not)", detail
+    )
     value = next((text.strip("'\" ") for text in given[0] if text), "") if given else ""
     nested = re.match(r"NestedArg\(key='[^']*', val='(.*)'\)", value)
     expected = _expected(detail)

@@ -21,6 +21,7 @@ from callbacks import (
     RunCheckpoint,
     RunDirectory,
     RunTensorBoardLogger,
+    ScoresFile,
     TensorBoardPictures,
     resolve_precision,
 )
@@ -31,7 +32,7 @@ __all__ = ["trainer_arguments"]
 
 
 def trainer_arguments(
-    command: str, training: Training, given: dict[str, Any], run: RunDirectory
+    command: str, training: Training, given: dict[str, Any], run: RunDirectory, *, checkpoint: str = ""
 ) -> dict[str, Any]:
     """All arguments of the Trainer: what the user gave under `trainer`, and what `training` says.
 
@@ -41,6 +42,8 @@ def trainer_arguments(
     ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
     if command == "predict":
         ours.append(PredictionWriter(run))
+    if command in ("validate", "test"):
+        ours.append(ScoresFile(run, command=command, checkpoint=checkpoint))
     precision = _precision(training, given)
     if command == "fit" and precision == "16-mixed":
         ours.append(LossScale())

@@ -24,6 +24,8 @@ _FILTERED = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # Lightning 2.6: a test or a prediction has no use for the callbacks of the fit.
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
+    # Lightning 2.6 counts the modules of a frozen backbone, which are in evaluation mode on purpose.
+    r".*Found \d+ module\(s\) in eval mode at the start of training.*",
     # torch 2.13 deprecates what Lightning 2.6 uses to walk nested batches.
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )

@@ -148,12 +148,14 @@ class Training:
         batch_size: Images per optimizer step over ALL processes and micro-batches.
         learning_rate: Peak learning rate, after warm-up.
         optimizer: A name of timm's optimizer factory, or {type: sgd, momentum: 0.9, weight_decay: 1.0e-4, ...}.
-        loss: A name, or {type: focal, alpha: 0.25, gamma: 2.0, ...}.
+        loss: categorical_crossentropy, focal, dice, dice_ce, tversky, label_smoothing or iou; or with options,
+            {type: focal, alpha: 0.25, gamma: 2.0, ...}.
         monitor: The one score that checkpoints, early stopping and plateau schedules watch.
         monitor_mode: auto (from the score), min or max.
         accumulate: Micro-batches per optimizer step; batch_size stays the size of the step.
         mixed_precision: Compute in 16 bits where that is safe.
-        lr_schedule: A type, or {type: step, every: 10, factor: 0.1, ...}; {enabled: false} is constant.
+        lr_schedule: constant, cosine_annealing, exponential, step, polynomial, reduce_on_plateau or one_cycle; or with
+            options, {type: step, every: 10, factor: 0.1, ...}; {enabled: false} is constant.
         warmup: A linear rise of the learning rate before the schedule.
         early_stopping: End the run when the monitor no longer improves.
         regularizer: A penalty on the weights.

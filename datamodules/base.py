@@ -68,6 +68,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.samples: dict[str, Samples] = {}
         self.split_origin = ""
         self.predict_paths: list[str] = []
+        self._resume_epoch = self._resume_batch = 0
 
     @abstractmethod
     def find_samples(self, root: Path) -> Samples:
@@ -149,6 +150,40 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Picture files of the test part; may be empty."""
         return self.samples["test"].paths
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the training data a fit stands, for the checkpoint."""
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != "fit":
+            return {}
+        done, whole = (
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+            int(trainer.num_training_batches),
+        )
+        return {"epoch": trainer.current_epoch + done // whole, "batches_done": done % whole, **self._cut()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the batch that would have come next; Lightning calls this before the loaders are made.
+
+        Raises LoupeError where the epoch was left in the middle and is cut into other batches now.
+        """
+        cut = self._cut()
+        changed = [key for key in cut if state_dict.get(key) != cut[key]]
+        if state_dict.get("batches_done") and changed:
+            was = ", ".join(f"{key} {state_dict.get(key)} -> {cut[key]}" for key in changed)
+            raise LoupeError(
+                f"--ckpt_path: the checkpoint lies within an epoch, whose batches would be others now ({was}); "
+                f"resume with the same numbers, or from the end of an epoch"
+            )
+        self._resume_epoch, self._resume_batch = state_dict.get("epoch", 0), state_dict.get("batches_done", 0)
+
+    def _cut(self) -> dict[str, int]:
+        accumulate = int(self.trainer.accumulate_grad_batches) if self.trainer else 1
+        return {
+            "batch_size": self.loader.batch_size,
+            "accumulate": accumulate,
+            "processes": self._processes()[0],
+        }
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training part, shuffled and augmented."""
         world, rank = self._processes()
@@ -171,6 +206,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             accumulate=accumulate,
             drop_single=not single_ok,
         )
+        sampler.resume(self._resume_epoch, self._resume_batch)
         if sampler.num_global_batches == 0:
             raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
         if sampler.dropped:

@@ -90,6 +90,7 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         self.rank = rank
         self.accumulate = accumulate
         self.epoch = 0
+        self.start = 0
         rest = size % batch_size
         self.dropped = rest if drop_single and 0 < rest < 2 * world * accumulate else 0
         self.num_global_batches = -(-(size - self.dropped) // batch_size)
@@ -97,6 +98,11 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next pass."""
         self.epoch = epoch
+
+    def resume(self, epoch: int, start: int) -> None:
+        """Chooses the order of the next pass, and leaves out its first `start` lists, which an earlier run had."""
+        self.epoch = epoch
+        self.start = start
 
     def order(self) -> np.ndarray:
         """The sample index at each global position of the current epoch, shape (size,)."""
@@ -109,12 +115,15 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
 
     def __iter__(self) -> Iterator[list[Draw]]:  # type: ignore[override]
         order = self.order()
+        skip, self.start = self.start, 0
         cells = self.accumulate * self.world
         for step in range(self.num_global_batches):
             first = step * self.batch_size
             here = min(self.batch_size, self.size - first)
             each, larger = divmod(here, cells)
             for micro in range(self.accumulate):
+                if step * self.accumulate + micro < skip:
+                    continue
                 cell = micro * self.world + self.rank
                 begin = first + cell * each + min(cell, larger)
                 end = begin + each + (cell < larger)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from errors import LoupeError
+from errors import LoupeError, unknown
 from losses import create_loss
 from metrics import MeanLoss
 from models import backbone_parameters, set_backbone_frozen
@@ -41,6 +41,8 @@ class LoupeModule(LightningModule, ABC):
         self.freeze_backbone: bool = backbone["freeze"]
         self.unfreeze_epoch: int | None = backbone["unfreeze_epoch"]
         self.backbone_factor: float = backbone["learning_rate_factor"]
+        if self.backbone_factor < 0:
+            raise LoupeError(f"model.backbone_learning_rate_factor is {self.backbone_factor}; it is a number from 0")
         if self.unfreeze_epoch is not None and not self.freeze_backbone:
             raise LoupeError(
                 "model.unfreeze_epoch is set but nothing is frozen; add model.freeze_backbone=true"
@@ -129,7 +131,9 @@ class LoupeModule(LightningModule, ABC):
         was_training = self.network.training
         self.network.train()
         try:
-            torch.func.functional_call(self.network, {**state, **buffers}, (image,))
+            # Shapes are all that is asked for: a compiled network must not be compiled for the meta device.
+            with torch.compiler.set_stance("force_eager"):
+                torch.func.functional_call(self.network, {**state, **buffers}, (image,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -164,11 +168,31 @@ class LoupeModule(LightningModule, ABC):
         self.log("train/regularizer", extra.detach(), on_step=False, on_epoch=True, batch_size=1)
         return loss + extra
 
+    def on_fit_start(self) -> None:
+        """Refuse a monitor that names a class the data does not have, now that the classes are known."""
+        monitor = self.recipe.get("monitor", "train/loss")
+        if monitor not in self.logged_names:
+            raise unknown("training.monitor", monitor, self.logged_names)
+
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone when its epoch has come; also after a resume."""
         if self.freeze_backbone:
             thaw = self.unfreeze_epoch is not None and self.current_epoch >= self.unfreeze_epoch
             set_backbone_frozen(self.network, not thaw)
+
+    def on_after_backward(self) -> None:
+        """Average the gradients of a thawed backbone over all processes.
+
+        DistributedDataParallel looks once, before the first step, at what is trained; the backbone was frozen then.
+        """
+        if not self.freeze_backbone or self.trainer.world_size == 1:
+            return
+        gradients = [p.grad for p in backbone_parameters(self.network) if p.grad is not None]
+        if gradients:
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            mean = self.trainer.strategy.reduce(flat, reduce_op="mean")
+            for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate, and show the monitored score to the schedule."""
@@ -176,14 +200,17 @@ class LoupeModule(LightningModule, ABC):
         self.log("train/learning_rate", float(schedule.get_last_lr()[-1]))
         monitor = self.recipe["monitor"]
         score = self.trainer.callback_metrics.get(monitor)
-        # In an epoch without validation the score of an earlier one is still there.
-        fresh = not monitor.startswith("val/") or self.validated_epoch == self.current_epoch
-        if score is not None and fresh:
+        if score is not None and self.has_fresh(monitor):
             schedule.observe(float(score))
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""
-        self.validated_epoch = self.current_epoch
+        if not self.trainer.sanity_checking:
+            self.validated_epoch = self.current_epoch
+
+    def has_fresh(self, score: str) -> bool:
+        """Whether ``score`` is of this epoch: in one without validation, that of an earlier epoch is still there."""
+        return not score.startswith("val/") or self.validated_epoch == self.current_epoch
 
     @property
     def schedule(self) -> Schedule:

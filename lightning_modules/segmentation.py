@@ -59,6 +59,13 @@ class SegmentationModule(LoupeModule):
         self.val_loss = MeanLoss()
         self.test_loss = MeanLoss()
 
+    @property
+    def logged_names(self) -> list[str]:
+        """Every key that a fit logs once an epoch; that of each class where there are more than two."""
+        names = self.class_names or []
+        per_class = [f"val/iou_per_class/{name}" for name in names] if len(names) > 2 else []
+        return [*super().logged_names, *per_class]
+
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The segmenter: image batch -> logits (B, K, H, W)."""
         return create_model(
