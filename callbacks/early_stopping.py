@@ -19,7 +19,7 @@ class EarlyStopping(LightningEarlyStopping):
         mode: min or max.
         patience: Epochs.
         min_delta: Smallest change that counts.
-        warmup_epochs: Epochs that are not counted.
+        warmup_epochs: Not counted before so many epochs are done.
         restore_from: The checkpoints whose best weights the model gets at the end; None leaves the last ones.
     """
 
@@ -42,7 +42,7 @@ class EarlyStopping(LightningEarlyStopping):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch once the warm-up is over, unless it had no validation and so no score of its own."""
         fresh = pl_module.has_fresh(self.monitor)  # pyright: ignore[reportCallIssue]
-        if fresh and trainer.current_epoch + 1 > self.warmup_epochs:
+        if fresh and trainer.current_epoch + 1 >= self.warmup_epochs:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -104,6 +105,12 @@ class PredictionWriter(Callback):
             part.unlink()
         print(f"{len(rows)} predictions in {self.directory}")
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close this process's part; what is written stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def _part(self, rank: int) -> Path:
         return self.directory / f".part_{rank}.csv"
 
@@ -121,8 +128,19 @@ def output_names(paths: Sequence[str]) -> list[str]:
         while shared < shortest and len({p[shared] for p in parts}) == 1:
             shared += 1
     names = ["/".join(_safe(part) for part in p[shared:]) for p in parts]
+    unique: list[str] = []
     stems = [name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name for name in names]
-    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
+    count = Counter(stems)
+    taken: set[str] = set()
+    for stem, name in zip(stems, names, strict=True):
+        chosen = wanted = stem if count[stem] == 1 else name
+        number = 1
+        while chosen in taken:  # x.png.png beside x.png and x.jpg
+            number += 1
+            chosen = f"{wanted}_{number}"
+        taken.add(chosen)
+        unique.append(chosen)
+    return unique
 
 
 def _safe(part: str) -> str:

@@ -54,14 +54,17 @@ class RunDirectory(Callback):
         return self._path is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Claim the folder (first process), tell the others, and write ``config.yaml`` for a fit."""
+        """Claim the folder (first process), and tell the others."""
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         if self._path is None:
             claimed = str(self._claim()) if trainer.is_global_zero else ""
             self._path = Path(trainer.strategy.broadcast(claimed))
-        if stage == "fit" and trainer.is_global_zero:
-            self._write_config(self._path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``config.yaml``: not before all is found good, since a run that goes on has one already."""
+        if trainer.is_global_zero and self.claimed:
+            self._write_config(self.path)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A fit that failed before its first step leaves nothing behind."""

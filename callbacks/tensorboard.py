@@ -28,6 +28,11 @@ class RunTensorBoardLogger(TensorBoardLogger):
         return str(self.run.path)
 
     @property
+    def root_dir(self) -> str:
+        """The run directory too: Lightning makes this folder, and a run that goes on may lie elsewhere."""
+        return str(self.run.path)
+
+    @property
     def version(self) -> str:
         """The run's version."""
         return self.run.path.name

@@ -85,8 +85,14 @@ class LoupeCLI(LightningCLI):
         """Add `training` and `run`; every module gets the training section as plain data."""
         parser.add_class_arguments(Training, "training")
         parser.add_class_arguments(Run, "run")
+        for action in parser._actions:
+            # typing.Union forgets its order (Lightning 2.6: float first), and 1 batch would become 1.0, all of them.
+            if action.dest.startswith("trainer.limit_"):
+                action._typehint = int | float | None  # pyright: ignore[reportAttributeAccessIssue]
         parser.link_arguments("training", "model.init_args.training", compute_fn=_plain_training)
-        parser.link_arguments("training.batch_size", "data.init_args.loader.batch_size", compute_fn=_plain_number)
+        parser.link_arguments(
+            "training.batch_size", "data.init_args.loader.batch_size", compute_fn=_plain_number
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared words (Lightning's own would warn that sys.argv has words too)."""

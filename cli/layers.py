@@ -174,7 +174,9 @@ def read_request(words: Sequence[str], default: Path) -> Request:
                     ours[inner] = value
                 if alias is None or alias.stays(value):
                     _pass_on(request, inner, value if isinstance(value, str) else json.dumps(value))
-        elif key.split(".")[0] == "data" and text is not None and isinstance(value := _value(key, text), dict):
+        elif (
+            key.split(".")[0] == "data" and text is not None and isinstance(value := _value(key, text), dict)
+        ):
             ours.update(_take_other_names(key, value))
             _pass_on(request, key, json.dumps(value))
         else:

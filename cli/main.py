@@ -34,7 +34,10 @@ all settings of a command: python train.py fit --help
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for a user's mistake, told on stderr without a traceback."""
+    """Run one command; returns the exit code.
+
+    0, or 2 for a user's mistake, told on stderr without a traceback, or 143 for a run that SIGTERM ended.
+    """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE)
@@ -45,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _add_demo(request)
         merged = merge(request.layers)
         origins = merged.origins
-        _run(request, _parser_words(request, merged))
+        return _run(request, _parser_words(request, merged))
     except LoupeError as error:
         return _tell(error, origins)
     except ValueError as error:
@@ -56,7 +59,6 @@ def main(args: Sequence[str] | None = None) -> int:
         if cause is None:
             raise
         return _tell(cause, origins)
-    return 0
 
 
 def _tell(error: LoupeError, origins: dict[str, str]) -> int:
@@ -64,13 +66,20 @@ def _tell(error: LoupeError, origins: dict[str, str]) -> int:
     return 2
 
 
-def _run(request: Request, words: list[str]) -> None:
+def _run(request: Request, words: list[str]) -> int:
     # Everything heavy is imported here: mistakes that the layers show need no torch.
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from cli.app import LoupeCLI
     from cli.upstream_warnings import filter_upstream_warnings
 
     with filter_upstream_warnings():
-        LoupeCLI(request, words)
+        try:
+            LoupeCLI(request, words)
+        except SIGTERMException:
+            # As shells say it; Lightning's own exit code would be 0, that of a run that was finished.
+            return 128 + 15
+    return 0
 
 
 def _add_demo(request: Request) -> None:

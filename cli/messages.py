@@ -70,7 +70,8 @@ def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
             f"{key}: there is no class '{path.group(1)}'; give its full path, package.module.Class"
         )
     given = re.findall(
-        r"Got value: (.*)|Given value: (.*)|base 10: (.*)|to float: (.*)|Not of type \w+: (\S+) (?:not an|does not)", detail
+        r"Got value: (.*)|Given value: (.*)|base 10: (.*)|to float: (.*)|Not of type \w+: (\S+) (?:not an|does not)",
+        detail,
     )
     value = next((text.strip("'\" ") for text in given[0] if text), "") if given else ""
     nested = re.match(r"NestedArg\(key='[^']*', val='(.*)'\)", value)

@@ -44,7 +44,7 @@ def trainer_arguments(
         ours.append(PredictionWriter(run))
     if command in ("validate", "test"):
         ours.append(ScoresFile(run, command=command, checkpoint=checkpoint))
-    precision = _precision(training, given)
+    precision = _precision(command, training, given)
     if command == "fit" and precision == "16-mixed":
         ours.append(LossScale())
     if command == "fit" and not _has_progress_bar(given):
@@ -153,11 +153,13 @@ def _log_every(training: Training) -> int:
             raise AssertionError(other)
 
 
-def _precision(training: Training, given: dict[str, Any]) -> Any:
+def _precision(command: str, training: Training, given: dict[str, Any]) -> Any:
     mixed = training.mixed_precision
     other = given.get("precision")
     if other is None:
-        return resolve_precision(mixed.enabled, mixed.dtype, str(given.get("accelerator", "auto")))
+        # What was trained in float16 on a GPU may be used on a machine that has none.
+        dtype = mixed.dtype if command == "fit" else "auto"
+        return resolve_precision(mixed.enabled, dtype, str(given.get("accelerator", "auto")))
     if mixed.enabled:
         raise LoupeError(
             f"trainer.precision={other} is not mixed precision, but training.mixed_precision is on; "

@@ -26,6 +26,8 @@ _FILTERED = (
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
     # Lightning 2.6 counts the modules of a frozen backbone, which are in evaluation mode on purpose.
     r".*Found \d+ module\(s\) in eval mode at the start of training.*",
+    # Lightning 2.6 asks the loader whether it can go on within an epoch; here the datamodule can (its `state_dict`).
+    r".*You're resuming from a checkpoint that ended before the epoch ended.*",
     # torch 2.13 deprecates what Lightning 2.6 uses to walk nested batches.
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
 )
@@ -39,6 +41,9 @@ _UNSAID = (
     "HPU available",
     "Loading `train_dataloader` to estimate",
     "Seed set to",
+    "Restoring states from",
+    "Restored all states from",
+    "Loaded model weights from",
     "`Trainer.fit` stopped: `max_epochs",
 )
 

@@ -1,6 +1,6 @@
 """Draws the README's picture: demo test pictures, the truth, and what a trained checkpoint says of them.
 
-    python docs/draw_demo.py runs/seg_unet/version_0/checkpoints/best.ckpt docs/demo.png
+python docs/draw_demo.py runs/seg_unet/version_0/checkpoints/best.ckpt docs/demo.png
 """
 
 import sys
@@ -34,7 +34,9 @@ def main(checkpoint: str, target: str) -> None:
     """Draw ``COUNT`` test pictures in three rows."""
     predictor = inference.load(checkpoint)
     root = ensure_shapes() / "test"
-    pictures = sorted((root / "images").iterdir())[:: max(1, len(list((root / "images").iterdir())) // COUNT)][:COUNT]
+    pictures = sorted((root / "images").iterdir())[
+        :: max(1, len(list((root / "images").iterdir())) // COUNT)
+    ][:COUNT]
     sheet = Image.new("RGB", (LEFT + COUNT * (SIDE + GAP), 3 * (SIDE + GAP) + GAP), (255, 255, 255))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     for row, name in enumerate(("picture", "truth", "prediction")):

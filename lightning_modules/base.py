@@ -42,7 +42,9 @@ class LoupeModule(LightningModule, ABC):
         self.unfreeze_epoch: int | None = backbone["unfreeze_epoch"]
         self.backbone_factor: float = backbone["learning_rate_factor"]
         if self.backbone_factor < 0:
-            raise LoupeError(f"model.backbone_learning_rate_factor is {self.backbone_factor}; it is a number from 0")
+            raise LoupeError(
+                f"model.backbone_learning_rate_factor is {self.backbone_factor}; it is a number from 0"
+            )
         if self.unfreeze_epoch is not None and not self.freeze_backbone:
             raise LoupeError(
                 "model.unfreeze_epoch is set but nothing is frozen; add model.freeze_backbone=true"
@@ -51,6 +53,7 @@ class LoupeModule(LightningModule, ABC):
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
         self.validated_epoch = -1
+        self.used_rate = 0.0
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
         self.train_loss = MeanLoss()
@@ -155,6 +158,7 @@ class LoupeModule(LightningModule, ABC):
 
     def log_training(self, loss: Tensor, batch: Batch) -> Tensor:
         """Log the training loss; returns it with the regularizer's penalty added."""
+        self.used_rate = float(self.schedule.get_last_lr()[-1])
         self.train_loss.update(loss, batch["valid"].sum())
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         frequency = self.recipe["tensorboard"].get("update_freq", "epoch")
@@ -195,13 +199,12 @@ class LoupeModule(LightningModule, ABC):
                 gradient.copy_(part.view_as(gradient))
 
     def on_train_epoch_end(self) -> None:
-        """Log the learning rate, and show the monitored score to the schedule."""
-        schedule = self.schedule
-        self.log("train/learning_rate", float(schedule.get_last_lr()[-1]))
+        """Log the learning rate of the last step, and show the monitored score to the schedule."""
+        self.log("train/learning_rate", self.used_rate)
         monitor = self.recipe["monitor"]
         score = self.trainer.callback_metrics.get(monitor)
         if score is not None and self.has_fresh(monitor):
-            schedule.observe(float(score))
+            self.schedule.observe(float(score))
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""

@@ -37,7 +37,10 @@ def refused(outcome: Any, *words: str, runs: bool = False) -> None:
 
 TABLE: list[tuple[list[str], list[str]]] = [
     # contradictions and misspelt keys, at each level
-    (["--trainer.max_epochs=3", "--training.epochs=4"], ["training.epochs=4", "trainer.max_epochs=3", "keep one"]),
+    (
+        ["--trainer.max_epochs=3", "--training.epochs=4"],
+        ["training.epochs=4", "trainer.max_epochs=3", "keep one"],
+    ),
     (["--training.epoc=1"], ["training.epoc", "'epochs'"]),
     (["training.epoc=1"], ["training.epoc", "'epochs'"]),
     (["--training={epoc: 1}"], ["training.epoc", "'epochs'"]),
@@ -73,7 +76,10 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["--training.early_stopping=3"], ["training.early_stopping", "true/false", "3"]),
     (["--training.compile=maybe"], ["training.compile", "true or false", "maybe"]),
     (["--training.monitor_mode=maximum"], ["training.monitor_mode", "max", "maximum"]),
-    (["--training.mixed_precision={enabled: true, dtype: fp8}"], ["training.mixed_precision.dtype", "bfloat16", "fp8"]),
+    (
+        ["--training.mixed_precision={enabled: true, dtype: fp8}"],
+        ["training.mixed_precision.dtype", "bfloat16", "fp8"],
+    ),
     (["--training.tensorboard.update_freq=never"], ["training.tensorboard.update_freq", "epoch", "never"]),
     (["--training.checkpoint.keep=0"], ["training.checkpoint.keep", "above 0"]),
     (["--trainer.precision=17"], ["trainer.precision", "17"]),
@@ -141,7 +147,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["--training.epochs=${training.epochs}"], ["training.epochs"]),
     (["--training.batch_size={"], ["training.batch_size", "{"]),
     (["--training.ema={enabled: true"], ["training.ema", "{enabled: true"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("words", "said"), TABLE, ids=[" ".join(words) for words, _ in TABLE])
@@ -176,16 +182,22 @@ CONFIG_FILES = {
     "list": ("- training\n", ["bad.yaml", "mapping", "list"]),
     "python": ("run: !!python/object/apply:os.system ['touch pwned']\n", ["bad.yaml", "not valid YAML"]),
     "misspelt": ("training: {epocs: 3}\n", ["training.epocs", "bad.yaml", "'epochs'"]),
-    "contradiction": ("training: {epochs: 3}\ntrainer: {max_epochs: 4}\n", ["training.epochs=3", "trainer.max_epochs=4", "bad.yaml"]),
+    "contradiction": (
+        "training: {epochs: 3}\ntrainer: {max_epochs: 4}\n",
+        ["training.epochs=3", "trainer.max_epochs=4", "bad.yaml"],
+    ),
     "type": ("training: {epochs: many}\n", ["training.epochs", "many", "bad.yaml"]),
     "section": ("trainin: {epochs: 3}\n", ["trainin", "training"]),
     "section as number": ("training: 3\n", ["training", "bad.yaml", "3"]),
     "nested": ("data: {init_args: {loader: {num_worker: 1}}}\n", ["num_worker", "num_workers"]),
     "no class": ("model: {class_path: lightning_modules.Segmentation}\n", ["lightning_modules.Segmentation"]),
-    "off": ("training: {warmup: {enabled: false, epochs: 3}}\n", ["training.warmup.epochs", "bad.yaml", "off"]),
+    "off": (
+        "training: {warmup: {enabled: false, epochs: 3}}\n",
+        ["training.warmup.epochs", "bad.yaml", "off"],
+    ),
     "section file": ("training: nowhere.yaml\n", ["nowhere.yaml"]),
     "binary": ("\x00\x01\x02", ["bad.yaml"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CONFIG_FILES)
@@ -196,7 +208,9 @@ def test_mistakes_in_config_files(loupe: Loupe, tiny_words: list[str], tmp_path:
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_config_in_another_encoding_and_a_folder_are_named(loupe: Loupe, tiny_words: list[str], tmp_path: Path) -> None:
+def test_a_config_in_another_encoding_and_a_folder_are_named(
+    loupe: Loupe, tiny_words: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "latin.yaml").write_bytes("run: {name: größe}\n".encode("latin-1"))
     refused(loupe("fit", *tiny_words, "--config=latin.yaml"), "latin.yaml", "cannot be read")
     refused(loupe("fit", *tiny_words, f"--config={tmp_path}"), str(tmp_path), "cannot be read")
@@ -248,10 +262,19 @@ def write_list(path: Path) -> None:
     ],
 )
 def test_files_that_are_no_checkpoint(
-    loupe: Loupe, tiny_words: list[str], tmp_path: Path, command: str, write: Callable[[Path], None], said: str
+    loupe: Loupe,
+    tiny_words: list[str],
+    tmp_path: Path,
+    command: str,
+    write: Callable[[Path], None],
+    said: str,
 ) -> None:
     write(tmp_path / "bad.ckpt")
-    refused(loupe(command, *tiny_words, "--ckpt_path=bad.ckpt", f"--data.predict_path={tmp_path}"), "bad.ckpt", said)
+    refused(
+        loupe(command, *tiny_words, "--ckpt_path=bad.ckpt", f"--data.predict_path={tmp_path}"),
+        "bad.ckpt",
+        said,
+    )
     assert not (tmp_path / "pwned").exists()
 
 
@@ -264,7 +287,9 @@ def trained(tiny_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder / "seg_unet" / "version_0"
 
 
-def test_a_checkpoint_of_another_network_is_refused(loupe: Loupe, tiny_words: list[str], trained: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(
+    loupe: Loupe, tiny_words: list[str], trained: Path
+) -> None:
     checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
     for command in ("fit", "validate", "test"):
         outcome = loupe(command, *tiny_words, checkpoint, "--model.options={base_filters: 6, depth: 2}")
@@ -274,9 +299,7 @@ def test_a_checkpoint_of_another_network_is_refused(loupe: Loupe, tiny_words: li
     refused(loupe("test", *tiny_words, "--ckpt_path=cut.ckpt"), "cut.ckpt", "cannot be read as a checkpoint")
 
 
-def test_a_checkpoint_of_other_classes_is_refused(
-    loupe: Loupe, tiny_words: list[str], trained: Path
-) -> None:
+def test_a_checkpoint_of_other_classes_is_refused(loupe: Loupe, tiny_words: list[str], trained: Path) -> None:
     checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
     outcome = loupe("test", *tiny_words, checkpoint, "--data.read.class_names=[background, blob]")
     refused(outcome, "blob", "foreground", "class_names")
@@ -339,10 +362,15 @@ def test_a_mask_of_another_size_is_named(loupe: Loupe, tiny_words: list[str], da
     refused(loupe("fit", *tiny_words, *QUICK, f"--data.root={data}"), "train/masks/p2.png", "32x16", "32x32")
 
 
-def test_bad_predict_paths_are_named(loupe: Loupe, tiny_words: list[str], trained: Path, tmp_path: Path) -> None:
+def test_bad_predict_paths_are_named(
+    loupe: Loupe, tiny_words: list[str], trained: Path, tmp_path: Path
+) -> None:
     def predict(path: str) -> Any:
         outcome = loupe(
-            "predict", f"--config={trained / 'config.yaml'}", "--ckpt_path=best", f"--data.predict_path={path}"
+            "predict",
+            f"--config={trained / 'config.yaml'}",
+            "--ckpt_path=best",
+            f"--data.predict_path={path}",
         )
         assert not (trained / "predictions" / "predictions.csv").exists()
         return outcome
@@ -354,7 +382,9 @@ def test_bad_predict_paths_are_named(loupe: Loupe, tiny_words: list[str], traine
     refused(predict("empty"), "empty", "no pictures")
     refused(predict("notes.txt"), "notes.txt", "neither")
     refused(predict("list.csv"), "list.csv", "path")
-    refused(loupe("predict", f"--config={trained / 'config.yaml'}", "--ckpt_path=best"), "--data.predict_path")
+    refused(
+        loupe("predict", f"--config={trained / 'config.yaml'}", "--ckpt_path=best"), "--data.predict_path"
+    )
     (tmp_path / "bad.png").write_bytes(b"no picture")
     refused(predict("bad.png"), "bad.png")
 
@@ -363,16 +393,26 @@ def test_bad_predict_paths_are_named(loupe: Loupe, tiny_words: list[str], traine
 
 
 @pytest.mark.parametrize(
-    "words", [["training.epochs=abc"], ["--training.optimizer=adamx"], ["--trainer.devices=2", "--trainer.strategy=ddp", "training.batch_size=3"]]
-)  # fmt: skip
+    "words",
+    [
+        ["training.epochs=abc"],
+        ["--training.optimizer=adamx"],
+        ["--trainer.devices=2", "--trainer.strategy=ddp", "training.batch_size=3"],
+    ],
+)
 def test_a_process_ends_with_code_two_and_a_short_message(
     tiny_words: list[str], tmp_path: Path, words: list[str]
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "fit", *tiny_words, *words],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2, done
     assert "Traceback" not in done.stdout + done.stderr
     assert done.stderr.count("error: ") == 1 and len(done.stderr) < 1500, done.stderr

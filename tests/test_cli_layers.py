@@ -28,9 +28,7 @@ QUICK = ["training.epochs=2", "training.batch_size=4", "--training.tensorboard=f
 
 
 @pytest.fixture
-def resolve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Resolve:
+def resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Resolve:
     """`resolve(file or mapping or word, ...)`: what `fit --print_config` prints, read back.
 
     A mapping becomes one more config file; nothing is read or trained.
@@ -106,7 +104,9 @@ def test_two_names_with_two_values_in_one_layer_are_refused(
     both = {**nested(other, a), **nested(ours, b)}
     with pytest.raises(LoupeError, match=r"layer_0\.yaml are two names of one value"):
         resolve(both)
-    assert dig(resolve(f"--{other}={b}", f"--{ours}={b}"), ours) == b  # the same value twice is no contradiction
+    assert (
+        dig(resolve(f"--{other}={b}", f"--{ours}={b}"), ours) == b
+    )  # the same value twice is no contradiction
 
 
 def precision_of(config: dict[str, Any]) -> str:
@@ -126,7 +126,13 @@ def precision_of(config: dict[str, Any]) -> str:
         ([{"trainer": {"precision": "bf16-mixed"}}, "training.mixed_precision=false"], "32"),
         ([{"trainer": {"precision": "bf16-mixed"}}, "--trainer.precision=32"], "32"),
         ([{"trainer": {"precision": "bf16-mixed"}}, {"trainer": {"precision": "16-mixed"}}], "float16"),
-        ([{"training": {"mixed_precision": {"enabled": True, "dtype": "float16"}}}, "--trainer.precision=bf16"], "bfloat16"),
+        (
+            [
+                {"training": {"mixed_precision": {"enabled": True, "dtype": "float16"}}},
+                "--trainer.precision=bf16",
+            ],
+            "bfloat16",
+        ),
         ([{"trainer": {"precision": "64-true"}}], "64-true"),
         ([{"trainer": {"precision": "64-true"}}, "--trainer.precision=32"], "32"),
         ([{"trainer": {"precision": "64-true"}}, {"trainer": {"precision": "32-true"}}], "32"),
@@ -137,7 +143,7 @@ def precision_of(config: dict[str, Any]) -> str:
         ([{"trainer": {"precision": "32-true"}}, "--trainer={precision: 64-true}"], "64-true"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_precision_has_one_value(resolve: Resolve, layers: list[Any], expected: str) -> None:
     assert precision_of(resolve(*layers)) == expected
 
@@ -165,7 +171,7 @@ BOARD = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args
         ([f"--trainer={{logger: {CSV}}}"], False, "CSVLogger"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_tensorboard_and_logger_are_one_choice(
     resolve: Resolve, layers: list[Any], board: bool, own: str | None
 ) -> None:
@@ -183,7 +189,7 @@ def test_tensorboard_and_logger_are_one_choice(
         ([{"training": {"tensorboard": {"update_freq": "epoch"}}}, "--trainer.log_every_n_steps=7"], 7),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_update_freq_and_log_every_n_steps_are_one_value(
     resolve: Resolve, layers: list[Any], expected: Any
 ) -> None:
@@ -212,12 +218,12 @@ keys = st.sampled_from([(other, ours) for other, _, ours, _ in NAMES])
 
 @given(key=keys, steps=st.lists(st.tuples(st.booleans(), st.integers(1, 9)), min_size=1, max_size=6))
 @settings(deadline=None)
-def test_of_any_sequence_of_layers_the_last_wins(
-    key: tuple[str, str], steps: list[tuple[bool, int]]
-) -> None:
+def test_of_any_sequence_of_layers_the_last_wins(key: tuple[str, str], steps: list[tuple[bool, int]]) -> None:
     other, ours = key
     layers = [Layer("default", {})]
-    layers += [Layer(f"{n}", nested(other if theirs else ours, value)) for n, (theirs, value) in enumerate(steps)]
+    layers += [
+        Layer(f"{n}", nested(other if theirs else ours, value)) for n, (theirs, value) in enumerate(steps)
+    ]
     merged = merge(layers)
     assert merged.training[ours.removeprefix("training.")] == steps[-1][1]
     assert merged.origins[ours.removeprefix("training.")] == str(len(steps) - 1)
@@ -238,32 +244,87 @@ def test_of_any_sequence_of_layers_the_last_wins(
         (["training.loss=focal", "training.loss.gamma=3"], "loss", {"type": "focal", "gamma": 3}),
         (["--training.loss={type: focal, gamma: 3}"], "loss", {"type": "focal", "gamma": 3}),
         (["--training={loss: {type: focal, gamma: 3}}"], "loss", {"type": "focal", "gamma": 3}),
-        ([{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss.gamma=4"], "loss", {"type": "focal", "gamma": 4}),
-        ([{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss=dice"], "loss", {"type": "dice"}),
-        ([{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss.type=dice"], "loss", {"type": "dice"}),
-        ([{"training": {"loss": {"type": "focal", "gamma": 3}}}, {"training": {"loss": "focal"}}], "loss", {"type": "focal"}),
+        (
+            [{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss.gamma=4"],
+            "loss",
+            {"type": "focal", "gamma": 4},
+        ),
+        (
+            [{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss=dice"],
+            "loss",
+            {"type": "dice"},
+        ),
+        (
+            [{"training": {"loss": {"type": "focal", "gamma": 3}}}, "training.loss.type=dice"],
+            "loss",
+            {"type": "dice"},
+        ),
+        (
+            [{"training": {"loss": {"type": "focal", "gamma": 3}}}, {"training": {"loss": "focal"}}],
+            "loss",
+            {"type": "focal"},
+        ),
         (["training.optimizer=sgd"], "optimizer", {"type": "sgd"}),
         (["training.optimizer.weight_decay=0.5"], "optimizer", {"type": "adamw", "weight_decay": 0.5}),
-        ([{"training": {"optimizer": {"type": "sgd", "momentum": 0.8}}}, "training.optimizer=adamw"], "optimizer", {"type": "adamw"}),
+        (
+            [{"training": {"optimizer": {"type": "sgd", "momentum": 0.8}}}, "training.optimizer=adamw"],
+            "optimizer",
+            {"type": "adamw"},
+        ),
         (["training.lr_schedule=step"], "lr_schedule", {"enabled": True, "type": "step"}),
         (["training.lr_schedule=false"], "lr_schedule", {"enabled": False}),
-        ([{"training": {"lr_schedule": False}}, "training.lr_schedule=step"], "lr_schedule", {"enabled": True, "type": "step"}),
-        ([{"training": {"lr_schedule": {"type": "step", "every": 3}}}, "training.lr_schedule.type=exponential"], "lr_schedule", {"enabled": True, "type": "exponential"}),
+        (
+            [{"training": {"lr_schedule": False}}, "training.lr_schedule=step"],
+            "lr_schedule",
+            {"enabled": True, "type": "step"},
+        ),
+        (
+            [
+                {"training": {"lr_schedule": {"type": "step", "every": 3}}},
+                "training.lr_schedule.type=exponential",
+            ],
+            "lr_schedule",
+            {"enabled": True, "type": "exponential"},
+        ),
         (["training.warmup=true"], "warmup", {"enabled": True, "epochs": 5.0}),
-        (["training.warmup.enabled=true", "training.warmup.epochs=0.5"], "warmup", {"enabled": True, "epochs": 0.5}),
+        (
+            ["training.warmup.enabled=true", "training.warmup.epochs=0.5"],
+            "warmup",
+            {"enabled": True, "epochs": 0.5},
+        ),
         (["training.warmup={enabled: true, epochs: 2}"], "warmup", {"enabled": True, "epochs": 2.0}),
-        ([{"training": {"warmup": {"enabled": True, "epochs": 2}}}, "training.warmup=false"], "warmup", {"enabled": False}),
-        ([{"training": {"warmup": {"enabled": True, "epochs": 2}}}, {"training": {"warmup": False}}, "training.warmup=true"], "warmup", {"enabled": True, "epochs": 2.0}),
+        (
+            [{"training": {"warmup": {"enabled": True, "epochs": 2}}}, "training.warmup=false"],
+            "warmup",
+            {"enabled": False},
+        ),
+        (
+            [
+                {"training": {"warmup": {"enabled": True, "epochs": 2}}},
+                {"training": {"warmup": False}},
+                "training.warmup=true",
+            ],
+            "warmup",
+            {"enabled": True, "epochs": 2.0},
+        ),
         (["training.learning_rate=1e-2"], "learning_rate", 0.01),
         (["training.learning_rate", "3E-5"], "learning_rate", 3e-5),
         (["training.gradient_clip=1"], "gradient_clip", 1.0),
         ([{"training": {"gradient_clip": 1.0}}, "training.gradient_clip=null"], "gradient_clip", None),
         ([{"training": {"gradient_clip": 1.0}}, "--trainer.gradient_clip_val=null"], "gradient_clip", None),
-        ([{"trainer": {"gradient_clip_val": 1.0}}, {"trainer": {"gradient_clip_val": None}}], "gradient_clip", None),
-        (["training.checkpoint.every_n_steps=3"], "checkpoint", {"every_n_steps": 3, "every_minutes": None, "keep": 3}),
+        (
+            [{"trainer": {"gradient_clip_val": 1.0}}, {"trainer": {"gradient_clip_val": None}}],
+            "gradient_clip",
+            None,
+        ),
+        (
+            ["training.checkpoint.every_n_steps=3"],
+            "checkpoint",
+            {"every_n_steps": 3, "every_minutes": None, "keep": 3},
+        ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_short_and_long_forms(resolve: Resolve, layers: list[Any], key: str, expected: Any) -> None:
     assert resolve(*layers)["training"][key] == expected
 
@@ -338,10 +399,20 @@ def test_interpolation(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_yaml_numbers_and_duplicate_keys(resolve: Resolve, tmp_path: Path) -> None:
     assert load_yaml("{a: 1e-3, b: 1E5, c: .5e1, d: 1e, e: e5, f: 12e03, g: 0x10}") == {
-        "a": 0.001, "b": 1e5, "c": 5.0, "d": "1e", "e": "e5", "f": 12000.0, "g": 16,
-    }  # fmt: skip
-    (tmp_path / "twice.yaml").write_text("training:\n  epochs: 3\n  loss: dice\n  epochs: 4\n", encoding="utf-8")
-    with pytest.raises(LoupeError, match=r"twice\.yaml, line 4: not valid YAML: the key 'epochs' is given twice"):
+        "a": 0.001,
+        "b": 1e5,
+        "c": 5.0,
+        "d": "1e",
+        "e": "e5",
+        "f": 12000.0,
+        "g": 16,
+    }
+    (tmp_path / "twice.yaml").write_text(
+        "training:\n  epochs: 3\n  loss: dice\n  epochs: 4\n", encoding="utf-8"
+    )
+    with pytest.raises(
+        LoupeError, match=r"twice\.yaml, line 4: not valid YAML: the key 'epochs' is given twice"
+    ):
         resolve("--config=twice.yaml")
     (tmp_path / "merge.yaml").write_text(
         "x: &base {type: focal, gamma: 2}\ntraining: {loss: {<<: *base, gamma: 3}}\n", encoding="utf-8"
@@ -355,14 +426,21 @@ def test_layers_are_read_in_the_order_given(resolve: Resolve) -> None:
     assert resolve(one, two)["training"]["epochs"] == 4
     assert resolve(two, one)["training"]["epochs"] == 3
     assert resolve(one, two)["training"]["accumulate"] == 2
-    assert resolve("training.epochs=9", one, two)["training"]["epochs"] == 9  # the command line is last wherever it stands
+    assert resolve("training.epochs=9", one, two)["training"]["epochs"] == 9  # last, wherever it stands
     assert resolve({"data": {"image_size": 64}})["data"]["init_args"]["image_size"] == 64
-    assert resolve({"data": {"init_args": {"image_size": 64}}}, "--data.image_size=96")["data"]["init_args"]["image_size"] == 96
+    assert (
+        resolve({"data": {"init_args": {"image_size": 64}}}, "--data.image_size=96")["data"]["init_args"][
+            "image_size"
+        ]
+        == 96
+    )
     assert resolve("--data.image_size=[64, 96]")["data"]["init_args"]["image_size"] == [64, 96]
 
 
 def test_the_command_line_is_read_once(tmp_path: Path) -> None:
-    request = read_request(["fit", "-c", SEG_UNET, "training.epochs=3", "--trainer.devices", "2", "--data.root=x"], DEFAULT)
+    request = read_request(
+        ["fit", "-c", SEG_UNET, "training.epochs=3", "--trainer.devices", "2", "--data.root=x"], DEFAULT
+    )
     assert request.files == [Path(SEG_UNET)]
     assert request.layers[-1].values == {"training.epochs": 3}
     assert request.words == ["--trainer.devices=2", "--data.root=x"]
@@ -373,11 +451,22 @@ def test_demo_layer_comes_only_without_data(resolve: Resolve, monkeypatch: pytes
     assert named["data"]["init_args"]["image_size"] == 256 and named["training"]["epochs"] == 50
     demo = resolve("--data.root=null")
     assert demo["data"]["init_args"]["dataset"] == "shapes" and demo["data"]["init_args"]["image_size"] == 64
-    assert demo["training"]["epochs"] == yaml.safe_load((CONFIGS / "demo.yaml").read_text())["training"]["epochs"]
+    assert (
+        demo["training"]["epochs"]
+        == yaml.safe_load((CONFIGS / "demo.yaml").read_text())["training"]["epochs"]
+    )
     over = resolve("--data.root=null", "training.epochs=2", "--data.image_size=32")
     assert over["training"]["epochs"] == 2 and over["data"]["init_args"]["image_size"] == 32
     by_name = resolve("--data.root=null", "--data.dataset=shapes")
     assert by_name["data"]["init_args"]["image_size"] == 256
+
+
+def test_one_batch_is_not_all_batches(resolve: Resolve) -> None:
+    for name in ("train", "val", "test", "predict"):
+        limit = f"limit_{name}_batches"
+        for value, kind in ((1, int), (1.0, float), (0.5, float), (3, int)):
+            assert type(resolve(f"--trainer.{limit}={value}")["trainer"][limit]) is kind
+            assert type(resolve({"trainer": {limit: value}})["trainer"][limit]) is kind
 
 
 # -- what is printed is run -----------------------------------------------------------------------------------------
@@ -395,16 +484,31 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 RECIPES = {
     "plain": [],
     "rich": [
-        "training.loss=focal", "training.loss.gamma=1.5", "training.optimizer={type: sgd, momentum: 0.8}",
-        "training.warmup=true", "training.warmup.epochs=0.5", "training.ema=true", "training.ema.decay=0.9",
-        "training.regularizer=true", "training.early_stopping=true", "training.lr_schedule=step",
-        "training.lr_schedule.every=1", "training.gradient_clip=0.5", "training.accumulate=2",
-        "--seed_everything=11", "--trainer.callbacks+=LearningRateMonitor", "--trainer.callbacks.logging_interval=epoch",
-        "--trainer.limit_train_batches=3", "--trainer.precision=64-true",
+        "training.loss=focal",
+        "training.loss.gamma=1.5",
+        "training.optimizer={type: sgd, momentum: 0.8}",
+        "training.warmup=true",
+        "training.warmup.epochs=0.5",
+        "training.ema=true",
+        "training.ema.decay=0.9",
+        "training.regularizer=true",
+        "training.early_stopping=true",
+        "training.lr_schedule=step",
+        "training.lr_schedule.every=1",
+        "training.gradient_clip=0.5",
+        "training.accumulate=2",
+        "--seed_everything=11",
+        "--trainer.callbacks+=LearningRateMonitor",
+        "--trainer.callbacks.logging_interval=epoch",
+        "--trainer.limit_train_batches=3",
+        "--trainer.precision=64-true",
     ],
     "own logger": ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs"],
-    "augmented": ["--data.augment.preset=strong", "training.mixed_precision={enabled: true, dtype: bfloat16}"],
-}  # fmt: skip
+    "augmented": [
+        "--data.augment.preset=strong",
+        "training.mixed_precision={enabled: true, dtype: bfloat16}",
+    ],
+}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

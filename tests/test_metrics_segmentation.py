@@ -1,6 +1,5 @@
 """Segmentation scores from one confusion matrix, by hand, against scikit-learn, and over two processes."""
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -121,15 +120,16 @@ def test_reset_starts_anew() -> None:
     assert scores.counts.sum() == 0
 
 
-def _score_share(rank: int, port: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _score_share(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     preds, target = torch.load(f"{folder}/data.pt", weights_only=True)
     # Five samples over two processes: three and two, and one padding sample, a repeat that must not count.
     index = torch.tensor([0, 2, 4] if rank == 0 else [1, 3, 1])
     valid = torch.tensor([True, True, rank == 0])
     scores, loss = SegmentationScores(3), MeanLoss()
     scores.update(preds[index], target[index], valid)
-    loss.update(torch.tensor(3.0), 5)
+    loss.update(torch.tensor(3.0), 3 if rank == 0 else 2)
+    loss.update(torch.tensor(6.0), 1 if rank == 0 else 0)
     torch.save((scores.compute(), loss.compute()), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -138,17 +138,14 @@ def test_two_processes_score_the_union_of_their_samples(tmp_path: Path) -> None:
     torch.manual_seed(0)
     preds, target = torch.randint(0, 3, (2, 5, 8, 8))
     torch.save((preds, target), tmp_path / "data.pt")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_score_share, args=(port, str(tmp_path)), nprocs=2)
+    mp.spawn(_score_share, args=(str(tmp_path),), nprocs=2)
     whole = SegmentationScores(3)
     whole.update(preds, target)
     for rank in range(2):
         scores, loss = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name, value in whole.compute().items():
             assert torch.equal(scores[name], value), name
-        assert loss.item() == 3.0
+        assert loss.item() == 3.5  # (5 * 3 + 1 * 6) / 6
 
 
 @pytest.mark.gpu

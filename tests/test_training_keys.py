@@ -301,11 +301,12 @@ def test_plateau_cuts_when_the_monitor_rests_and_waits_for_the_warmup(
 
 
 @proves("early_stopping", "warmup")
-@pytest.mark.parametrize(("warmup", "epochs"), [(0, 4), (2, 6)])
+@pytest.mark.parametrize(("warmup", "epochs"), [(0, 4), (2, 5)])
 def test_early_stopping_ends_after_patience_epochs_and_waits_for_the_warmup(
     fit: Fitter, data: Path, warmup: int, epochs: int
 ) -> None:
-    # No improvement counts, so the first epoch that is judged is the best and three more are waited for.
+    # No improvement counts, so the first epoch that is judged (the one in which the warm-up ends) is the best, and
+    # three more are waited for.
     flags = [
         "--training.early_stopping={enabled: true, patience: 3, min_delta: 1000}",
         "--training.epochs=12",
