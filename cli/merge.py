@@ -24,6 +24,9 @@ class Merged:
     origins: dict[str, str] = field(default_factory=dict)
 
 
+_NEW = object()
+
+
 def merge(layers: list[Layer]) -> Merged:
     """One `training:` section from ``layers``, the first being the defaults.
 
@@ -34,9 +37,11 @@ def merge(layers: list[Layer]) -> Merged:
     """
     merged = Merged()
     switched_on: dict[str, list[tuple[str, str]]] = {}
+    defaults: dict[str, Any] = {}
     for number, layer in enumerate(layers):
         said, written = _said(layer)
         _overrule(layers[:number], layer, said, written)
+        defaults = defaults or said
         for block in dict.fromkeys(key.split(".")[0] for key in said):
             own = {key: value for key, value in said.items() if key.split(".")[0] == block}
             _apply(merged, block, own, layer.name)
@@ -44,7 +49,9 @@ def merge(layers: list[Layer]) -> Merged:
                 if own.get(f"{block}.enabled") is False or number == 0:
                     switched_on.pop(block, None)
                 if number > 0:
-                    options = [(key, layer.name) for key in own if key != f"{block}.enabled"]
+                    # Said again in a copy of the default file, a default has the effect that it always had.
+                    options = [(k, layer.name) for k, v in own.items() if defaults.get(k, _NEW) != v]
+                    options = [(k, where) for k, where in options if k != f"{block}.enabled"]
                     switched_on.setdefault(block, []).extend(options)
     for block, options in switched_on.items():
         if merged.training.get(block, {}).get("enabled") is False and options:

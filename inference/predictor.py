@@ -20,9 +20,12 @@ class Predictor:
     Args:
         module: A built module with its weights.
         device: Where it computes.
+        precision: Lightning's name of the precision that the weights were trained in; mixed ones compute as
+            ``train.py predict`` does, in bfloat16 where the device has it.
     """
 
-    def __init__(self, module: LoupeModule, device: torch.device) -> None:
+    def __init__(self, module: LoupeModule, device: torch.device, precision: str = "32-true") -> None:
+        self.mixed = precision.endswith("-mixed")
         self.module = module.to(device).eval()
         self.device = device
         self.reader = InputReader(module.input_contract)
@@ -43,8 +46,13 @@ class Predictor:
         batch = {name: value[None].to(self.device) for name, value in sample.items()}
         batch["index"] = torch.zeros(1, dtype=torch.int64, device=self.device)
         batch["valid"] = torch.ones(1, dtype=torch.bool, device=self.device)
-        (prediction,) = self.module.predict_step(batch, 0)
+        with torch.autocast(self.device.type, dtype=self._half(), enabled=self.mixed):
+            (prediction,) = self.module.predict_step(batch, 0)
         return {name: value for name, value in prediction.items() if name != "index"}
+
+    def _half(self) -> torch.dtype:
+        old_cuda = self.device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.float16 if old_cuda else torch.bfloat16
 
 
 def load(checkpoint: str | Path, device: str = "cpu") -> Predictor:
@@ -64,7 +72,7 @@ def load(checkpoint: str | Path, device: str = "cpu") -> Predictor:
     module.build()
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
-    return Predictor(module, torch.device(device))
+    return Predictor(module, torch.device(device), card.get("precision", "32-true"))
 
 
 def _module_class(name: str) -> type[LoupeModule]:

@@ -261,6 +261,7 @@ class LoupeModule(LightningModule, ABC):
             "module": f"{type(self).__module__}.{type(self).__qualname__}",
             "class_names": list(self.class_names or []),
             "input": self.input_contract,
+            "precision": str(self.trainer.precision),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
