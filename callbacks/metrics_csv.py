@@ -37,9 +37,9 @@ class MetricsCSV(Logger):
         return str(self.run.parent.parent)
 
     @property
-    def version(self) -> str:
-        """The run's version."""
-        return self.run.path.name
+    def version(self) -> int:
+        """The run's number, as in ``version_3``; -1 before it is claimed."""
+        return self.run.number
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

@@ -49,6 +49,11 @@ class RunDirectory(Callback):
         return self._path if self._path is not None else self.parent
 
     @property
+    def number(self) -> int:
+        """N of ``version_N``, -1 for another folder."""
+        return _version(self.path)
+
+    @property
     def claimed(self) -> bool:
         """Whether the run has its own folder yet."""
         return self._path is not None

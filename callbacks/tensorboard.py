@@ -33,9 +33,9 @@ class RunTensorBoardLogger(TensorBoardLogger):
         return str(self.run.path)
 
     @property
-    def version(self) -> str:
-        """The run's version."""
-        return self.run.path.name
+    def version(self) -> int:
+        """The run's number, as in ``version_3``; -1 before it is claimed."""
+        return self.run.number
 
     @property
     def experiment(self) -> SummaryWriter:
