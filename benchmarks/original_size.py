@@ -24,7 +24,9 @@ from metrics import SegmentationScores
 def test_part(init: dict[str, Any]) -> SegmentationDataModule:
     """The run's datamodule, from its saved configuration."""
     groups = {"read": Read, "split": Split, "augment": Augment, "loader": Loader}
-    data = SegmentationDataModule(**{key: groups[key](**v) if key in groups else v for key, v in init.items()})
+    data = SegmentationDataModule(
+        **{key: groups[key](**v) if key in groups else v for key, v in init.items()}
+    )
     data.setup("test")
     return data
 

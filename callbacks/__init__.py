@@ -2,19 +2,18 @@
 
 from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.console import ClosingTable, EpochLines, OpeningSummary
-from callbacks.early_stopping import EarlyStopping
+from callbacks.early_stopping import WarmupAwareEarlyStopping
 from callbacks.ema import ExponentialMovingAverage
 from callbacks.metrics_csv import MetricsCSV
-from callbacks.mixed_precision import LossScale, resolve_precision
+from callbacks.mixed_precision import LossScale, resolve_precision, uses_cuda
 from callbacks.prediction_writer import PredictionWriter, mask_image
 from callbacks.run_directory import RunDirectory
 from callbacks.scores_file import ScoresFile
-from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardPictures
+from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardNetwork
 
 __all__ = [
     "AtomicCheckpointIO",
     "ClosingTable",
-    "EarlyStopping",
     "EpochLines",
     "ExponentialMovingAverage",
     "LossScale",
@@ -25,7 +24,9 @@ __all__ = [
     "RunDirectory",
     "RunTensorBoardLogger",
     "ScoresFile",
-    "TensorBoardPictures",
+    "TensorBoardNetwork",
+    "WarmupAwareEarlyStopping",
     "mask_image",
     "resolve_precision",
+    "uses_cuda",
 ]

@@ -51,6 +51,7 @@ class RunCheckpoint(Checkpoint):
         run: Where.
         monitor: The score's key.
         mode: min or max.
+        measure: What makes a score comparable with that of an earlier part of the run.
         every_n_steps: Optimizer steps between saves within an epoch (``step_000100.ckpt``, also ``last``).
         every_minutes: Minutes between saves within an epoch.
         keep: How many of those to keep.
@@ -62,6 +63,7 @@ class RunCheckpoint(Checkpoint):
         *,
         monitor: str,
         mode: str,
+        measure: str = "",
         every_n_steps: int | None = None,
         every_minutes: float | None = None,
         keep: int = 3,
@@ -69,6 +71,7 @@ class RunCheckpoint(Checkpoint):
         self.run = run
         self.monitor = monitor
         self.mode = mode
+        self.measure = measure or monitor
         self.every_n_steps = every_n_steps
         self.every_minutes = every_minutes
         self.keep = keep
@@ -93,7 +96,8 @@ class RunCheckpoint(Checkpoint):
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         # An epoch without validation (trainer.check_val_every_n_epoch) has no score, and is not the best.
-        score = self._score(trainer) if getattr(pl_module, "has_fresh", _always)(self.monitor) else math.nan
+        fresh = pl_module.has_fresh(self.monitor)  # pyright: ignore[reportCallIssue]
+        score = self._score(trainer) if fresh else math.nan
         improved = self._improves(score)
         if improved:
             self.best_score = score
@@ -134,11 +138,11 @@ class RunCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch, "monitor": self.monitor}
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch, "measure": self.measure}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with the best so far, unless another score is watched now."""
-        if state_dict["monitor"] == self.monitor:
+        """Go on comparing with the best so far, unless another score or another loss is watched now."""
+        if state_dict["measure"] == self.measure:
             self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
     def _score(self, trainer: Trainer) -> float:
@@ -161,10 +165,6 @@ class RunCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer, name: str) -> None:
         self._saved_at = time.monotonic()
         trainer.save_checkpoint(self.directory / name, weights_only=False)
-
-
-def _always(score: str) -> bool:
-    return True
 
 
 def _alias(source: Path, target: Path) -> None:

@@ -1,12 +1,16 @@
 """What the terminal shows: one line an epoch where there is no progress bar, and the closing table."""
 
+import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 from callbacks.checkpoint import RunCheckpoint
@@ -30,7 +34,8 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
         metrics = trainer.callback_metrics
-        names = dict.fromkeys(["train/loss", "val/loss", self.monitor])
+        fresh: Callable[[str], bool] = pl_module.has_fresh  # pyright: ignore[reportAssignmentType]
+        names = [name for name in dict.fromkeys(["train/loss", "val/loss", self.monitor]) if fresh(name)]
         figures = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names if name in metrics)
         seconds = time.monotonic() - self._began
         print(
@@ -63,7 +68,7 @@ class OpeningSummary(Callback):
             f"training: {trainer.max_epochs} epochs of {steps} steps of {training['batch_size']} images, "
             f"{training['optimizer']['type']} {training['learning_rate']:g}, loss {training['loss']['type']}, "
             f"{trainer.precision} on {device}",
-            f"run: {self.run.path}",
+            f"run: {self.run.path}" if self.run.claimed else "run: nothing is kept (fast_dev_run)",
         ]
         norms = any(isinstance(m, (BatchNorm1d, BatchNorm2d, BatchNorm3d)) for m in pl_module.modules())
         if trainer.world_size > 1 and norms:
@@ -86,10 +91,26 @@ class ClosingTable(Callback):
         self.run = run
         self.checkpoint = checkpoint
         self._began = time.monotonic()
+        self._first_step = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._began = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where the run began, or went on."""
+        self._first_step = trainer.global_step
+
+    @rank_zero_only
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A run that was stopped says how it goes on."""
+        stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
+        if stopped and trainer.state.fn == TrainerFn.FITTING and self.checkpoint is not None:
+            epochs = trainer.current_epoch + int(isinstance(exception, SIGTERMException))
+            if epochs and self.run.claimed:
+                print(
+                    f"stopped; go on with: {_command('fit', self.run.path / 'config.yaml')} last", flush=True
+                )
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -97,18 +118,22 @@ class ClosingTable(Callback):
         if trainer.fast_dev_run or not self.run.claimed or trainer.interrupted:  # pyright: ignore[reportAttributeAccessIssue]
             return
         rows: list[tuple[str, str]] = []
-        if self.checkpoint is not None and self.checkpoint.best_score is not None:
-            score, epoch = self.checkpoint.best_score, (self.checkpoint.best_epoch or 0) + 1
+        kept = self.checkpoint
+        if kept is not None and kept.best_score is not None and math.isfinite(kept.best_score):
+            epoch = (kept.best_epoch or 0) + 1
             rows.append(
-                ("best", f"{self.checkpoint.monitor} {score:.4f} in epoch {epoch} of {trainer.current_epoch}")
+                ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {trainer.current_epoch}")
             )
-            rows.append(("checkpoint", self.checkpoint.best_model_path))
+            rows.append(("checkpoint", kept.best_model_path))
+        if trainer.global_step == self._first_step:
+            rows.append(("note", "there was nothing left to train; give a larger training.epochs"))
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         rows.append(("time", f"{minutes} min {seconds} s"))
         rows.append(("run", str(self.run.path)))
         config = self.run.path / "config.yaml"
-        rows.append(("test", _command("test", config)))
-        rows.append(("predict", f"{_command('predict', config)} --data.predict_path FOLDER"))
+        if kept is not None:
+            rows.append(("test", f"{_command('test', config)} best"))
+            rows.append(("predict", f"{_command('predict', config)} best --data.predict_path FOLDER"))
         width = max(len(name) for name, _ in rows)
         print(
             "",
@@ -121,4 +146,4 @@ class ClosingTable(Callback):
 
 
 def _command(name: str, config: Path) -> str:
-    return f"python train.py {name} --config {config} --ckpt_path best"
+    return f"python train.py {name} --config {config} --ckpt_path"

@@ -4,19 +4,20 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping
 
 from callbacks.checkpoint import RunCheckpoint
 
-__all__ = ["EarlyStopping"]
+__all__ = ["WarmupAwareEarlyStopping"]
 
 
-class EarlyStopping(LightningEarlyStopping):
+class WarmupAwareEarlyStopping(EarlyStopping):
     """Ends the run after ``patience`` epochs without an improvement of more than ``min_delta`` (absolute).
 
     Args:
         monitor: The score's key.
         mode: min or max.
+        measure: What makes a score comparable with that of an earlier part of the run.
         patience: Epochs.
         min_delta: Smallest change that counts.
         warmup_epochs: Not counted before so many epochs are done.
@@ -28,6 +29,7 @@ class EarlyStopping(LightningEarlyStopping):
         monitor: str,
         *,
         mode: str,
+        measure: str = "",
         patience: int,
         min_delta: float = 0.0,
         warmup_epochs: float = 0.0,
@@ -36,6 +38,7 @@ class EarlyStopping(LightningEarlyStopping):
         super().__init__(
             monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True
         )
+        self.measure = measure or monitor
         self.warmup_epochs = warmup_epochs
         self.restore_from = restore_from
 
@@ -46,8 +49,13 @@ class EarlyStopping(LightningEarlyStopping):
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting; the patience is this run's, not the checkpoint's."""
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        """Go on counting, unless another score or another loss is watched now; the patience is this run's."""
+        if state_dict.get("measure") == self.measure:
+            super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's, and what is measured."""
+        return {**super().state_dict(), "measure": self.measure}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Load the best weights."""

@@ -8,7 +8,12 @@ from lightning.pytorch.plugins.precision import MixedPrecision as MixedPrecision
 
 from errors import LoupeError
 
-__all__ = ["LossScale", "resolve_precision"]
+__all__ = ["LossScale", "resolve_precision", "uses_cuda"]
+
+
+def uses_cuda(accelerator: str) -> bool:
+    """Whether the Trainer's accelerator of this name computes on CUDA here."""
+    return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
 
 def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
@@ -24,7 +29,7 @@ def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
     """
     if not enabled:
         return "32-true"
-    on_cuda = accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    on_cuda = uses_cuda(accelerator)
     on_mps = accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available()
     match dtype:
         case "float16":

@@ -14,7 +14,7 @@ def palette(size: int = 256) -> list[tuple[int, int, int]]:
     colours = [(0, 0, 0)]
     for number in range(1, size):
         # The golden ratio spreads hues evenly for any number of classes.
-        hue = (0.0 + (number - 1) * 0.618033988749895) % 1.0
+        hue = ((number - 1) * 0.618033988749895) % 1.0
         value = 1.0 - 0.25 * ((number - 1) // 8 % 3)
         red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, value)
         colours.append((round(255 * red), round(255 * green), round(255 * blue)))

@@ -46,13 +46,13 @@ class PredictionWriter(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open this process's part of the table."""
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero:
+            self._put_earlier_aside()
+            self.directory.mkdir(parents=True)
         self._paths: Sequence[str] = data.predict_paths
         self._names = output_names(self._paths)
         self._columns = []
-        for old in self.directory.glob(".part_*.csv") if trainer.is_global_zero else ():
-            old.unlink()
-        trainer.strategy.barrier("old parts are gone")
+        trainer.strategy.barrier("the folder is there")
         self._file = self._part(trainer.global_rank).open("w", newline="", encoding="utf-8")
 
     def on_predict_batch_end(
@@ -110,6 +110,15 @@ class PredictionWriter(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _put_earlier_aside(self) -> None:
+        """Predictions of an earlier call are kept, and not mixed with these."""
+        if self.directory.is_dir():
+            number = 1
+            while (aside := self.directory.with_name(f"predictions_{number}")).exists():
+                number += 1
+            self.directory.rename(aside)
+            print(f"earlier predictions are in {aside} now", flush=True)
 
     def _part(self, rank: int) -> Path:
         return self.directory / f".part_{rank}.csv"

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.run_directory import RunDirectory
 
-__all__ = ["RunTensorBoardLogger", "TensorBoardPictures"]
+__all__ = ["RunTensorBoardLogger", "TensorBoardNetwork"]
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -51,7 +51,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
         self.experiment.flush()
 
 
-class TensorBoardPictures(Callback):
+class TensorBoardNetwork(Callback):
     """Histograms, graph and weight images, with the meaning these options have in Keras.
 
     Args:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
@@ -24,6 +23,7 @@ from cli.trainer import trainer_arguments
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
+from inference import read_checkpoint
 from lightning_modules import LoupeModule
 from losses import LOSSES
 from optim import SCHEDULES
@@ -89,6 +89,8 @@ class LoupeCLI(LightningCLI):
             # typing.Union forgets its order (Lightning 2.6: float first), and 1 batch would become 1.0, all of them.
             if action.dest.startswith("trainer.limit_"):
                 action._typehint = int | float | None  # pyright: ignore[reportAttributeAccessIssue]
+        # Lightning's default for the first is true, and there is no other way to see that a user asked for it.
+        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.sync_batchnorm": True})
         parser.link_arguments("training", "model.init_args.training", compute_fn=_plain_training)
         parser.link_arguments(
             "training.batch_size", "data.init_args.loader.batch_size", compute_fn=_plain_number
@@ -99,8 +101,9 @@ class LoupeCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:
-            key = str(error.full_key or "${...}").split(".", 1)[-1]  # less the command
-            raise LoupeError(f"{key}: {str(error).splitlines()[0]}") from error
+            root = f"{self.request.command}."
+            key = str(error.full_key or "${...}").removeprefix(root).removeprefix("model.init_args.")
+            raise LoupeError(f"{key}: {str(error).splitlines()[0].replace(root, '')}") from error
 
     def _parse_ckpt_path(self) -> None:
         """Find the checkpoint that is meant; unlike Lightning, never take settings from it behind the user's back."""
@@ -109,6 +112,10 @@ class LoupeCLI(LightningCLI):
             first = self.request.files[0] if self.request.files else Path("run.yaml")
             own = run_of(first)
             config.run.name = own.parent.name if own else first.stem
+        if Path(config.run.name).name != config.run.name or config.run.name == "..":
+            raise LoupeError(
+                f"run.name is a folder's name, got '{config.run.name}'; run.directory says where it lies"
+            )
         parent = Path(config.run.directory) / config.run.name
         self.run = RunDirectory(parent, existing=None, config="")
         given = config.get("ckpt_path")
@@ -121,11 +128,32 @@ class LoupeCLI(LightningCLI):
         path = find_checkpoint(given, self.request.files, parent)
         config.ckpt_path = str(path)
         print_once(f"checkpoint: {path}")
-        self.checkpoint = _read_checkpoint(path)
+        try:
+            content = read_checkpoint(path)
+        except LoupeError as error:
+            raise LoupeError(f"--ckpt_path: {error}") from error
+        self.checkpoint = {key: content.get(key) for key in ("loupe", "config", "epoch")}
         existing = run_of(path)
+        if self.config.subcommand == "fit":
+            self._check_epochs(path, config.training.epochs)
+            if existing is not None and existing.parent.name != config.run.name:
+                existing = None  # under another name it is another run, which begins where this one stood
         if existing is None and self.config.subcommand != "fit":
             existing = _evaluation_directory(self.request.files, parent)
         self.run = RunDirectory(parent, existing=existing, config="")
+
+    def _check_epochs(self, path: Path, epochs: int) -> None:
+        epoch = int(self.checkpoint["epoch"])
+        if epochs <= epoch:
+            raise LoupeError(
+                f"{path} was saved in epoch {epoch + 1}, and training.epochs is {epochs}; give a larger training.epochs"
+            )
+
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise LoupeError(f"seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}")
+        super()._set_seed()
 
     # -- checks and objects -------------------------------------------------------------------------------------
 
@@ -156,16 +184,12 @@ class LoupeCLI(LightningCLI):
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):
                 raise
-            raise LoupeError(f"trainer: {error}") from error
+            hint = "; use --trainer.accelerator=auto or cpu" if "backend found" in str(error) else ""
+            raise LoupeError(f"trainer: {error}{hint}") from error
 
     def after_instantiate_classes(self) -> None:
         """Let the checkpoint's card win over the data, and refuse a monitor that nobody logs."""
         card = self.checkpoint.get("loupe")
-        if self.checkpoint and card is None:
-            raise LoupeError(
-                f"{self.config[self.config.subcommand].ckpt_path} is no Loupe checkpoint; to start from weights of "
-                f"another program use --model.weights FILE"
-            )
         if card:
             self.model.adopt(card)
             if self.subcommand == "predict":
@@ -181,6 +205,12 @@ class LoupeCLI(LightningCLI):
             raise LoupeError(
                 f"training.monitor '{monitor}' needs validation, but trainer.limit_val_batches is 0; "
                 f"use training.monitor=train/loss"
+            )
+        every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 1
+        if monitor.startswith("val/") and every > epochs:
+            raise LoupeError(
+                f"training.monitor '{monitor}' needs validation, but trainer.check_val_every_n_epoch is {every} and "
+                f"training.epochs is {epochs}; use training.monitor=train/loss"
             )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -200,22 +230,6 @@ def _plain_training(training: Namespace | Training) -> dict[str, Any]:
     plain = json.loads(json.dumps(training.as_dict()))
     mode = Training(monitor=plain["monitor"], monitor_mode=plain["monitor_mode"]).mode
     return {**plain, "monitor_mode": mode}
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """Card and configuration of a checkpoint; the tensors stay on the disk."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (
-        Exception
-    ) as error:  # torch raises many kinds for a file that is no checkpoint, or one that is cut short
-        reason = str(error).splitlines()[0]
-        raise LoupeError(f"--ckpt_path: {path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise LoupeError(
-            f"--ckpt_path: {path} is no Lightning checkpoint; for bare weights use --model.weights FILE"
-        )
-    return {key: checkpoint.get(key) for key in ("loupe", "config", "epoch")}
 
 
 def _evaluation_directory(files: list[Path], parent: Path) -> Path | None:

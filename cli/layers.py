@@ -13,12 +13,21 @@ from cli.aliases import ALIASES, alias_of
 from cli.yaml_file import load_yaml, read_yaml
 from errors import LoupeError, unknown
 
-__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "flatten", "holder_of", "read_request"]
+__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "at", "flatten", "holder_of", "read_request"]
 
 COMMANDS = ("fit", "validate", "test", "predict")
 COMMAND_LINE = "the command line"
 _SECTIONS = ("training", "trainer", "model", "data", "run")
 _WITHOUT_VALUE = ("-h", "--help", "--print_config")
+
+
+def at(layer: str) -> str:
+    """The name of a layer with its preposition.
+
+    >>> at("configs/a.yaml"), at(COMMAND_LINE)
+    ('in configs/a.yaml', 'on the command line')
+    """
+    return f"on {layer}" if layer == COMMAND_LINE else f"in {layer}"
 
 
 @dataclass

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.layers import COMMAND_LINE, Layer, Request, flatten, read_request
+from cli.layers import Layer, Request, at, flatten, read_request
 from cli.merge import Merged, merge
 from cli.messages import print_once
 from cli.yaml_file import read_yaml
@@ -36,7 +36,8 @@ all settings of a command: python train.py fit --help
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, or 2 for a user's mistake, told on stderr without a traceback, or 143 for a run that SIGTERM ended.
+    0, or 2 for a user's mistake, told on stderr without a traceback, or 143 (SIGTERM) and 130 (Ctrl-C) for a run that
+    was stopped.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -79,11 +80,15 @@ def _run(request: Request, words: list[str]) -> int:
         except SIGTERMException:
             # As shells say it; Lightning's own exit code would be 0, that of a run that was finished.
             return 128 + 15
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                return 128 + 2
+            raise
     return 0
 
 
 def _add_demo(request: Request) -> None:
-    """Where no data is named, one more layer under the command line: the demo data and its small settings."""
+    """Where no data is named, one more layer over the first config: the demo data and its small settings."""
     named: dict[str, object] = {}
     for layer in request.layers:
         section = layer.values.get("data")
@@ -92,7 +97,8 @@ def _add_demo(request: Request) -> None:
     keys = [f"data.{inner}{name}" for inner in ("", "init_args.") for name in ("root", "dataset")]
     if "data" in named or any(named.get(key) for key in keys) or not request.files:
         return
-    request.layers.insert(-1, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
+    # Above the experiment, whose recipe it replaces, and below everything else that the user said.
+    request.layers.insert(2, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
     request.demo = True
 
 
@@ -117,8 +123,6 @@ def _absolute(text: str, root: str) -> str:
 def _message(error: LoupeError, origins: dict[str, str]) -> str:
     """The error, with the layer that said the setting it begins with."""
     text = str(error)
-    if "DataLoader worker process" in text:
-        text = text.rsplit("LoupeError: ", 1)[-1].strip()
     key = re.match(r"training\.([\w.]+):", text)
     origin = origins.get(key.group(1)) if key else None
-    return f"{text} ({'on' if origin == COMMAND_LINE else 'in'} {origin})" if origin else text
+    return f"{text} ({at(origin)})" if origin else text

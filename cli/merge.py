@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.aliases import ALIASES
-from cli.layers import Layer, holder_of
+from cli.layers import Layer, at, holder_of
 from cli.vocabulary import BLOCKS, KEYS, SWITCHED, TYPED
 from errors import LoupeError, nearest
 
@@ -57,7 +57,7 @@ def merge(layers: list[Layer]) -> Merged:
         if merged.training.get(block, {}).get("enabled") is False and options:
             key, where = options[0]
             raise LoupeError(
-                f"training.{key} is set in {where}, but training.{block} is off, so it would have no effect; "
+                f"training.{key} is set {at(where)}, but training.{block} is off, so it would have no effect; "
                 f"add training.{block}.enabled=true or remove training.{key}"
             )
     for block in SWITCHED:
@@ -66,9 +66,13 @@ def merge(layers: list[Layer]) -> Merged:
     return merged
 
 
+def _is_block(key: str) -> bool:
+    return key in SWITCHED or key in TYPED or key in BLOCKS
+
+
 def _apply(merged: Merged, block: str, own: dict[str, Any], where: str) -> None:
     """Lay one layer's keys of one block over what earlier layers said."""
-    if block not in SWITCHED and block not in TYPED and block not in BLOCKS:
+    if not _is_block(block):
         merged.training[block] = own[block]
         merged.origins[block] = where
         return
@@ -115,7 +119,7 @@ def _said(layer: Layer) -> tuple[dict[str, Any], dict[str, str]]:
     def say(key: str, value: Any, name: str) -> None:
         if key in said and _plain(said[key]) != _plain(value) and written[key] != name:
             raise LoupeError(
-                f"{written[key]}={said[key]} and {name}={value} in {layer.name} are two names of one value "
+                f"{written[key]}={said[key]} and {name}={value} {at(layer.name)} are two names of one value "
                 f"with different values; keep one"
             )
         said[key] = value
@@ -156,13 +160,15 @@ def _expand(key: str, value: Any, where: str) -> list[tuple[str, Any]]:
     if block not in KEYS:
         near = nearest(block, KEYS)
         hint = f" (did you mean '{near}'?)" if near else f"; valid: {', '.join(KEYS)}"
-        raise LoupeError(f"unknown key training.{block} in {where}{hint}")
+        raise LoupeError(f"unknown key training.{block} {at(where)}{hint}")
     if option:
-        if block not in SWITCHED and block not in TYPED and block not in BLOCKS:
-            raise LoupeError(f"training.{key} in {where}: training.{block} is a single value and has no keys")
+        if not _is_block(block):
+            raise LoupeError(
+                f"training.{key} {at(where)}: training.{block} is a single value and has no keys"
+            )
         _check_option(block, option, where)
         return [(f"{block}.{option}", value)]
-    if isinstance(value, dict) and (block in SWITCHED or block in TYPED or block in BLOCKS):
+    if isinstance(value, dict) and (_is_block(block)):
         for name in value:
             _check_option(block, str(name), where)
         return [(f"{block}.{name}", item) for name, item in value.items()]
@@ -170,10 +176,12 @@ def _expand(key: str, value: Any, where: str) -> list[tuple[str, Any]]:
         return [(f"{block}.enabled", value)]
     if isinstance(value, str) and block in TYPED:
         return [(f"{block}.type", value)] + ([(f"{block}.enabled", True)] if block in SWITCHED else [])
-    if block in SWITCHED or block in TYPED or block in BLOCKS:
+    if _is_block(block):
         short = " or true/false" if block in SWITCHED else ""
         short += " or a type's name" if block in TYPED else ""
-        raise LoupeError(f"training.{block} in {where}: expected a mapping of settings{short}, got {value!r}")
+        raise LoupeError(
+            f"training.{block} {at(where)}: expected a mapping of settings{short}, got {value!r}"
+        )
     return [(block, value)]
 
 
@@ -184,7 +192,9 @@ def _check_option(block: str, option: str, where: str) -> None:
     if option not in valid:
         near = nearest(option, valid)
         hint = f" (did you mean '{near}'?)" if near else ""
-        raise LoupeError(f"unknown key training.{block}.{option} in {where}{hint}; valid: {', '.join(valid)}")
+        raise LoupeError(
+            f"unknown key training.{block}.{option} {at(where)}{hint}; valid: {', '.join(valid)}"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ _KINDS = {
     "NoneType": "null",
     "dict": "a mapping",
     "list": "a list",
+    "tuple": "[height, width]",
 }
 
 

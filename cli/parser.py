@@ -79,7 +79,8 @@ def _drop_what_is_said_elsewhere(section: Namespace) -> None:
         value = section.get(alias.other)
         if value is None or not alias.stays(value):
             section.pop(alias.other, None)
-    section.pop("config", None)
+    for key in ("config", "ckpt_path"):
+        section.pop(key, None)
 
 
 def _subclasses(base: type) -> list[type]:

@@ -1,17 +1,16 @@
 """From the `training:` section to the Trainer's arguments: precision, loggers, default callbacks."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
     AtomicCheckpointIO,
     ClosingTable,
-    EarlyStopping,
     EpochLines,
     ExponentialMovingAverage,
     LossScale,
@@ -22,8 +21,10 @@ from callbacks import (
     RunDirectory,
     RunTensorBoardLogger,
     ScoresFile,
-    TensorBoardPictures,
+    TensorBoardNetwork,
+    WarmupAwareEarlyStopping,
     resolve_precision,
+    uses_cuda,
 )
 from cli.vocabulary import Training
 from errors import LoupeError
@@ -38,6 +39,10 @@ def trainer_arguments(
 
     The user's callbacks come first, and one of the same class takes the place of ours.
     """
+    if given.get("use_distributed_sampler"):
+        raise LoupeError(
+            "trainer.use_distributed_sampler=true would share out what is shared out already; remove it"
+        )
     users: list[Callback] = _as_list(given.get("callbacks"))
     ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
     if command == "predict":
@@ -62,8 +67,8 @@ def trainer_arguments(
         plugins=_plugins(given),
         # The datamodules share out each global batch themselves, each sample once.
         use_distributed_sampler=False,
-        # Only CUDA can share batch statistics over processes; elsewhere the module says that it does not.
-        sync_batchnorm=given.get("sync_batchnorm") or _on_cuda(given),
+        # Only CUDA can share batch statistics over processes; elsewhere the opening summary says that they are not.
+        sync_batchnorm=bool(given.get("sync_batchnorm")) and uses_cuda(str(given.get("accelerator", "auto"))),
         enable_progress_bar=_has_progress_bar(given),
         # The opening summary tells it in one line; --trainer.enable_model_summary true brings the table.
         enable_model_summary=bool(given.get("enable_model_summary")),
@@ -81,6 +86,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
         run,
         monitor=training.monitor,
         mode=training.mode,
+        measure=_measure(training),
         every_n_steps=training.checkpoint.every_n_steps,
         every_minutes=training.checkpoint.every_minutes,
         keep=training.checkpoint.keep,
@@ -98,7 +104,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
     if training.tensorboard.enabled:
         board = training.tensorboard
         callbacks.append(
-            TensorBoardPictures(
+            TensorBoardNetwork(
                 histogram_freq=board.histogram_freq,
                 write_graph=board.write_graph,
                 write_images=board.write_images,
@@ -107,7 +113,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
     if training.early_stopping.enabled:
         stopping = training.early_stopping
         callbacks.append(
-            EarlyStopping(
+            WarmupAwareEarlyStopping(
                 training.monitor,
                 mode=training.mode,
                 # Plain numbers: the callback's state is kept in checkpoints, which hold no PositiveInt.
@@ -120,6 +126,12 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
     if checkpoint is not None:
         callbacks.append(checkpoint)
     return [*callbacks, OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
+
+
+def _measure(training: Training) -> str:
+    """What makes two monitored scores comparable: the name, and for a loss the loss itself."""
+    loss = json.dumps(training.loss, sort_keys=True) if training.monitor.endswith("loss") else ""
+    return f"{training.monitor} {training.mode} {loss}".strip()
 
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:
@@ -173,10 +185,6 @@ def _plugins(given: dict[str, Any]) -> list[Any]:
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     return plugins
-
-
-def _on_cuda(given: dict[str, Any]) -> bool:
-    return str(given.get("accelerator", "auto")) in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _has_progress_bar(given: dict[str, Any]) -> bool:

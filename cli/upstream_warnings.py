@@ -41,6 +41,7 @@ _UNSAID = (
     "HPU available",
     "Loading `train_dataloader` to estimate",
     "Seed set to",
+    "`Trainer(limit_",
     "Restoring states from",
     "Restored all states from",
     "Loaded model weights from",

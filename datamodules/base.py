@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from datamodules.augment import create_augmentation
 from datamodules.dataset import Batch, PictureDataset, Target
 from datamodules.geometry import VOID
-from datamodules.input_reader import InputReader
+from datamodules.input_reader import InputReader, warn_of_differences
 from datamodules.options import Augment, Loader, Read, Split
 from datamodules.predict_paths import find_predict_paths
+from datamodules.resume import Cut, ResumePoint
 from datamodules.sampler import GlobalBatchSampler, micro_batch_size
 from datamodules.samples import PARTS, Samples
 from datamodules.shapes import ensure_shapes
@@ -68,7 +69,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.samples: dict[str, Samples] = {}
         self.split_origin = ""
         self.predict_paths: list[str] = []
-        self._resume_epoch = self._resume_batch = 0
+        self._resume = ResumePoint()
 
     @abstractmethod
     def find_samples(self, root: Path) -> Samples:
@@ -96,8 +97,12 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         return {"image_size": list(self.size_hw), "resize": self.read.resize, "in_channels": self.in_channels}
 
     def adopt(self, card: Mapping[str, Any]) -> None:
-        """Read pictures as a checkpoint's model was trained on them: its size and resize rule win for prediction."""
+        """Read pictures as a checkpoint's model was trained on them: its size and resize rule win for prediction.
+
+        Warns where they are not those that this datamodule was given.
+        """
         contract = card["input"]
+        warn_of_differences(self.input_contract(), contract)
         self.image_size = (int(contract["image_size"][0]), int(contract["image_size"][1]))
         self.read = replace(self.read, resize=contract["resize"])
 
@@ -109,11 +114,13 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
                 self._open()
 
     def setup(self, stage: str | None = None) -> None:
-        """Finds the files and checks what can be checked without decoding pictures; a second call does nothing."""
+        """Finds the files and checks what can be checked without decoding pictures; a second call finds nothing new."""
         if stage == "predict":
             if not self.predict_paths:
                 self.predict_paths = find_predict_paths(self.predict_path)
             return
+        if stage == "fit":
+            self._resume = ResumePoint()  # an earlier fit's; a checkpoint is loaded after this
         self._open()
         if stage == "test" and not len(self.samples["test"]):
             raise LoupeError(
@@ -159,30 +166,19 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             int(trainer.num_training_batches),
         )
-        return {"epoch": trainer.current_epoch + done // whole, "batches_done": done % whole, **self._cut()}
+        return ResumePoint(trainer.current_epoch + done // whole, done % whole).state(self._cut())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the batch that would have come next; Lightning calls this before the loaders are made.
 
         Raises LoupeError where the epoch was left in the middle and is cut into other batches now.
         """
-        cut = self._cut()
-        changed = [key for key in cut if state_dict.get(key) != cut[key]]
-        if state_dict.get("batches_done") and changed:
-            was = ", ".join(f"{key} {state_dict.get(key)} -> {cut[key]}" for key in changed)
-            raise LoupeError(
-                f"--ckpt_path: the checkpoint lies within an epoch, whose batches would be others now ({was}); "
-                f"resume with the same numbers, or from the end of an epoch"
-            )
-        self._resume_epoch, self._resume_batch = state_dict.get("epoch", 0), state_dict.get("batches_done", 0)
+        if self.trainer is None or self.trainer.state.fn == "fit":  # evaluation has no epoch to go on with
+            self._resume = ResumePoint.from_state(state_dict, self._cut())
 
-    def _cut(self) -> dict[str, int]:
+    def _cut(self) -> Cut:
         accumulate = int(self.trainer.accumulate_grad_batches) if self.trainer else 1
-        return {
-            "batch_size": self.loader.batch_size,
-            "accumulate": accumulate,
-            "processes": self._processes()[0],
-        }
+        return Cut(self.loader.batch_size, accumulate, self._processes()[0])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training part, shuffled and augmented."""
@@ -206,7 +202,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             accumulate=accumulate,
             drop_single=not single_ok,
         )
-        sampler.resume(self._resume_epoch, self._resume_batch)
+        start = self._resume.start(self.trainer.current_epoch if self.trainer else 0)
+        sampler.resume(start.epoch, start.batch)
         if sampler.num_global_batches == 0:
             raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
         if sampler.dropped:

@@ -1,18 +1,19 @@
 """The one way from a picture to the network's input, for training, prediction and inference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.geometry import Fit, plan_fit
 from datamodules.images import read_image
 from errors import LoupeError
 
-__all__ = ["InputReader"]
+__all__ = ["InputReader", "warn_of_differences"]
 
 
 class InputReader:
@@ -64,3 +65,23 @@ def _from_array(array: np.ndarray) -> Tensor:
             f"a picture must be a uint8 array (H, W, 3) in RGB or (H, W); got {array.dtype} {tuple(array.shape)}"
         )
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """One warning for each setting of the user that gives way to the input contract of a checkpoint."""
+    for key, name, what in (
+        ("image_size", "data.image_size", ""),
+        ("resize", "data.read.resize", " pictures"),
+    ):
+        ours, theirs = _shown(given[key]), _shown(trained[key])
+        if ours != theirs:
+            height, _, width = ours.partition("x")
+            rank_zero_warn(
+                f"{name} {height if height == width else ours} is not used: the checkpoint's model was trained on "
+                f"{theirs}{what}, and predicts on that",
+                category=UserWarning,
+            )
+
+
+def _shown(value: str | Sequence[int]) -> str:
+    return value if isinstance(value, str) else "x".join(str(side) for side in value)

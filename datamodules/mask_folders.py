@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.samples import Samples, find_pictures, name_some, part_name, read_manifest
+from datamodules.samples import Samples, does_not_exist, find_pictures, name_some, part_name, read_manifest
 from errors import LoupeError
 
 __all__ = ["find_mask_samples"]
@@ -18,7 +18,7 @@ def find_mask_samples(root: Path) -> Samples:
             )
         return _from_manifest(root)
     if not root.is_dir():
-        raise LoupeError(f"data.root {root} does not exist")
+        raise does_not_exist("data.root", root)
     if (root / "manifest.csv").is_file():
         return _from_manifest(root / "manifest.csv")
     if (root / "images").is_dir():

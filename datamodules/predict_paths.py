@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.samples import find_pictures, read_manifest
+from datamodules.samples import does_not_exist, find_pictures, read_manifest
 from errors import LoupeError
 
 __all__ = ["find_predict_paths"]
@@ -22,7 +22,7 @@ def find_predict_paths(path: str | None) -> list[str]:
             )
         return [str(picture) for picture in pictures]
     if not found.exists():
-        raise LoupeError(f"data.predict_path {path} does not exist")
+        raise does_not_exist("data.predict_path", found)
     if found.suffix.lower() == ".csv":
         return read_manifest(found, required=()).paths
     if found.suffix.lower() not in IMAGE_SUFFIXES:

@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.images import IMAGE_SUFFIXES
 from errors import LoupeError, unknown
 
-__all__ = ["PARTS", "Samples", "find_pictures", "name_some", "part_name", "read_manifest"]
+__all__ = ["PARTS", "Samples", "does_not_exist", "find_pictures", "name_some", "part_name", "read_manifest"]
 
 PARTS = ("train", "val", "test")
 _PART_NAMES = {
@@ -68,13 +68,13 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] = ("path",)) -> Samples:
-    """A CSV with a header: `path`, the `required` columns, and perhaps `split`.
+    """A CSV with a header: `path`, the `required` columns, and perhaps `split`, these in any letter case.
 
     Entries of the columns named in `files` are paths relative to the CSV's folder and must exist.
-    Raises LoupeError for a missing column, an empty entry, an unknown part or a missing file.
+    Raises LoupeError for a missing column, an empty entry, an unknown part, a missing file, or a picture listed twice.
     """
-    header, rows = _read_rows(file)
     required = ["path", *required]
+    header, rows = _read_rows(file, known={*required, "split"})
     missing = [name for name in required if name not in header]
     if missing:
         raise LoupeError(f"{file} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
@@ -84,11 +84,11 @@ def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] =
         for name in required:
             if not (row[name] or "").strip():
                 raise LoupeError(f"{file} line {line}: the column {name} is empty")
-    twice = [path for path, count in Counter(row["path"].strip() for _, row in rows).items() if count > 1]
+    names = [row["path"].strip().replace("\\", "/") for _, row in rows]
+    twice = _listed_twice(file.parent, names)
     if twice:
         raise LoupeError(f"{file} lists {name_some(twice, 'picture')} more than once")
 
-    names = [row["path"].strip().replace("\\", "/") for _, row in rows]
     columns = {name: [(row[name] or "").strip() for _, row in rows] for name in header if name != "split"}
     files = list(files)
     for name in files:
@@ -103,6 +103,19 @@ def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] =
     return Samples(names, paths, columns, _parts_of(file, header, rows))
 
 
+def does_not_exist(key: str, path: Path) -> LoupeError:
+    """The error for a path that leads nowhere; for a relative one it says from where it was looked for."""
+    if path.is_absolute():
+        return LoupeError(f"{key} {path} does not exist")
+    here = Path.cwd()
+    above = next((folder / path for folder in here.parents if (folder / path).exists()), None)
+    fix = f"did you mean {above}?" if above else f"give the absolute path, /.../{path.name}"
+    return LoupeError(
+        f"{key} {path} does not exist: a relative path counts from the current folder, and there is no "
+        f"{here / path}; {fix}"
+    )
+
+
 def name_some(items: Sequence[object], what: str | None = None) -> str:
     """At most three of them by name, and how many more.
 
@@ -115,21 +128,46 @@ def name_some(items: Sequence[object], what: str | None = None) -> str:
     return f"{start}{listed}{more}"
 
 
-def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def _listed_twice(folder: Path, names: list[str]) -> list[str]:
+    """The first spelling of each picture that is named more than once, with its other spellings."""
+    resolved: dict[Path, Path] = {}  # folder by folder: asking the disk about each picture would take long
+    spellings: dict[Path, list[str]] = {}
+    for name in names:
+        path = folder / name
+        if path.parent not in resolved:
+            resolved[path.parent] = path.parent.resolve()
+        spellings.setdefault(resolved[path.parent] / path.name, []).append(name)
+    twice: list[str] = []
+    for first, *others in (found for found in spellings.values() if len(found) > 1):
+        other = sorted(set(others) - {first})
+        twice.append(f"{first} (also as {', '.join(other)})" if other else first)
+    return twice
+
+
+def _read_rows(file: Path, *, known: set[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, restval="", restkey="")
-            header = [name.strip() for name in reader.fieldnames or []]
+            header = [_column_name(name, known) for name in reader.fieldnames or []]
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise LoupeError(f"cannot open the manifest {file}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise LoupeError(f"{file} is not a CSV file in UTF-8: {error}") from error
+    doubled = [name for name, count in Counter(header).items() if name and count > 1]
+    if doubled:
+        raise LoupeError(f"{file} has the column {', '.join(doubled)} more than once")
     for line, row in rows:
         if "" in row:
             raise LoupeError(f"{file} line {line} has more fields than the header ({', '.join(header)})")
     return header, rows
+
+
+def _column_name(written: str, known: set[str]) -> str:
+    """Without spaces around it, and in lower case where it is one of ours; others may be names of classes."""
+    name = written.strip()
+    return name.lower() if name.lower() in known else name
 
 
 def _parts_of(file: Path, header: list[str], rows: list[tuple[int, dict[str, str]]]) -> list[str]:
@@ -137,8 +175,11 @@ def _parts_of(file: Path, header: list[str], rows: list[tuple[int, dict[str, str
         return [""] * len(rows)
     parts: list[str] = []
     for line, row in rows:
-        part = part_name(row["split"] or "")
+        entry = (row["split"] or "").strip()
+        if not entry:
+            raise LoupeError(f"{file} line {line}: the column split is empty; valid: {', '.join(PARTS)}")
+        part = part_name(entry)
         if part is None:
-            raise unknown(f"split in {file} line {line}", (row["split"] or "").strip(), PARTS)
+            raise unknown(f"split in {file} line {line}", entry, PARTS)
         parts.append(part)
     return parts

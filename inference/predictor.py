@@ -9,6 +9,7 @@ import torch
 
 from datamodules import InputReader
 from errors import LoupeError
+from inference.checkpoint import read_checkpoint
 from lightning_modules import LoupeModule
 
 __all__ = ["Predictor", "load"]
@@ -57,16 +58,8 @@ class Predictor:
 
 def load(checkpoint: str | Path, device: str = "cpu") -> Predictor:
     """The model of a Loupe checkpoint, ready to predict; LoupeError for a file that is none."""
-    path = Path(checkpoint)
-    if not path.is_file():
-        raise LoupeError(f"no checkpoint {path}")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise LoupeError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
-    card = content.get("loupe") if isinstance(content, dict) else None
-    if card is None:
-        raise LoupeError(f"{path} is no Loupe checkpoint")
+    content = read_checkpoint(checkpoint)
+    card = content["loupe"]
     module = _module_class(card["module"])(**_arguments(content["hyper_parameters"]))
     module.adopt(card)
     module.build()

@@ -1,5 +1,6 @@
 """What every task's module shares: building from the data, the training recipe, and what a checkpoint tells."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -200,6 +201,13 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate of the last step, and show the monitored score to the schedule."""
+        loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))  # barebones logs nothing
+        if not math.isfinite(loss):
+            # Before any checkpoint of this epoch is written: best and last stay what they were.
+            raise LoupeError(
+                f"train/loss is {loss} in epoch {self.current_epoch + 1}: the training has diverged; use a smaller "
+                f"training.learning_rate (it is {self.recipe['learning_rate']:g}), or training.gradient_clip=1"
+            )
         self.log("train/learning_rate", self.used_rate)
         monitor = self.recipe["monitor"]
         score = self.trainer.callback_metrics.get(monitor)

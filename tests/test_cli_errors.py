@@ -252,12 +252,12 @@ def write_list(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (write_random, "cannot be read as a checkpoint"),
-        (write_pickle, "cannot be read as a checkpoint"),
-        (write_torch_pickle, "cannot be read as a checkpoint"),
-        (Path.touch, "cannot be read as a checkpoint"),
-        (write_bare, "no Lightning checkpoint"),
-        (write_list, "no Lightning checkpoint"),
+        (write_random, "cannot be read: it is not a checkpoint"),
+        (write_pickle, "cannot be read: it is not a checkpoint"),
+        (write_torch_pickle, "cannot be read: it is not a checkpoint"),
+        (Path.touch, "cannot be read: it is not a checkpoint"),
+        (write_bare, "no Loupe checkpoint"),
+        (write_list, "no Loupe checkpoint"),
         (write_other_lightning, "no Loupe checkpoint"),
     ],
 )
@@ -296,7 +296,11 @@ def test_a_checkpoint_of_another_network_is_refused(
         refused(outcome, "another network", "tensors differ")
     truncated = Path("cut.ckpt")
     truncated.write_bytes((trained / "checkpoints" / "best.ckpt").read_bytes()[:-3000])
-    refused(loupe("test", *tiny_words, "--ckpt_path=cut.ckpt"), "cut.ckpt", "cannot be read as a checkpoint")
+    refused(
+        loupe("test", *tiny_words, "--ckpt_path=cut.ckpt"),
+        "cut.ckpt",
+        "cannot be read: it is not a checkpoint",
+    )
 
 
 def test_a_checkpoint_of_other_classes_is_refused(loupe: Loupe, tiny_words: list[str], trained: Path) -> None:

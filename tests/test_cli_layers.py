@@ -342,7 +342,7 @@ def test_short_and_long_forms(resolve: Resolve, layers: list[Any], key: str, exp
 def test_an_option_of_a_block_that_is_off_is_refused(
     resolve: Resolve, block: str, option: str, value: Any
 ) -> None:
-    with pytest.raises(LoupeError, match=rf"training\.{block}\.{option} is set in the command line.*is off"):
+    with pytest.raises(LoupeError, match=rf"training\.{block}\.{option} is set on the command line.*is off"):
         resolve(f"training.{block}.{option}={value}")
     with pytest.raises(LoupeError, match=rf"training\.{block}\.{option} is set in .*layer_0.*is off"):
         resolve({"training": {block: {"enabled": False, option: value}}})

@@ -386,7 +386,7 @@ def test_users_callbacks_are_added_and_replace_ours_of_the_same_class(
         return Path("seen.txt").read_text().splitlines()
 
     ours = callbacks("training.early_stopping=true")
-    assert "callbacks.early_stopping.EarlyStopping:10" in ours and "mine.Witness:" in ours
+    assert "callbacks.early_stopping.WarmupAwareEarlyStopping:10" in ours and "mine.Witness:" in ours
     assert len([name for name in ours if "Checkpoint" in name]) == 1
     theirs = callbacks(
         "training.early_stopping=true",
@@ -397,7 +397,7 @@ def test_users_callbacks_are_added_and_replace_ours_of_the_same_class(
     assert [name for name in theirs if "EarlyStopping" in name] == [
         "lightning.pytorch.callbacks.early_stopping.EarlyStopping:77"
     ]
-    assert sorted(set(ours) - set(theirs)) == ["callbacks.early_stopping.EarlyStopping:10"]
+    assert sorted(set(ours) - set(theirs)) == ["callbacks.early_stopping.WarmupAwareEarlyStopping:10"]
     # The saved configuration has the user's callbacks once, and ours not at all.
     saved = yaml.safe_load((RUN.parent / "version_1" / "config.yaml").read_text())["trainer"]["callbacks"]
     assert [entry["class_path"].rsplit(".", 1)[-1] for entry in saved] == ["EarlyStopping", "Witness"]

@@ -1,6 +1,7 @@
 """SegmentationDataModule from files to batches, alone and under Lightning."""
 
 import os
+import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -50,6 +51,7 @@ def attach(data: SegmentationDataModule, **changes: Any) -> SegmentationDataModu
     settings = {
         "world_size": 1, "global_rank": 0, "accumulate_grad_batches": 1, "overfit_batches": 0, "num_devices": 1,
         "lightning_module": None, "strategy": SimpleNamespace(root_device=torch.device("cpu")), "predicting": False,
+        "current_epoch": 0,
     }  # fmt: skip
     data.trainer = SimpleNamespace(**settings | changes)  # type: ignore[assignment]
     return data
@@ -380,6 +382,101 @@ def test_lightning_predicts_without_training_data(folder: Path, tmp_path: Path) 
     assert data.predict_paths == [str(path) for path in sorted((folder / "images").iterdir())]
     assert data.samples == {}
     assert data.describe() == [f"data: 24 pictures of {folder / 'images'}", "input: 32x32 letterbox"]
+
+
+class Counting(Recorder):
+    """Asks for the number of steps where schedules do, so that Lightning makes a loader before the fit."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches > 0
+        return super().configure_optimizers()
+
+
+class SaveWithin(pl.Callback):
+    """Writes a checkpoint after three batches of epoch 1."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 5 + 3:
+            trainer.save_checkpoint(self.path)
+
+
+FOUR_EPOCHS: dict[str, Any] = {"max_epochs": 4, "limit_val_batches": 0}
+
+
+@few_workers
+@pytest.mark.filterwarnings("ignore:.*your dataloader is not resumable")  # it cannot know that ours is
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("every", [0, 1, 2])
+@pytest.mark.parametrize("kind", [Recorder, Counting])
+def test_a_resumed_fit_sees_the_batches_that_were_left_and_then_whole_epochs(
+    folder: Path, tmp_path: Path, kind: type[Recorder], every: int, workers: int
+) -> None:
+    def fresh() -> SegmentationDataModule:
+        return module(
+            folder, split=Split(val=0.2, test=0.0), loader=Loader(batch_size=4, num_workers=workers)
+        )
+
+    settings = {**FOUR_EPOCHS, "reload_dataloaders_every_n_epochs": every}
+    file, straight, resumed, again = tmp_path / "within.ckpt", kind(), kind(), kind()
+    trainer(tmp_path, callbacks=[SaveWithin(file)], **settings).fit(straight, datamodule=fresh())
+    data = fresh()
+    trainer(tmp_path, **settings).fit(resumed, datamodule=data, ckpt_path=str(file))
+    assert len(straight.seen["train"]) == 20
+    assert resumed.seen["train"] == straight.seen["train"][5 + 3 :]
+    trainer(tmp_path, **settings).fit(
+        again, datamodule=data
+    )  # a new fit does not begin where the other went on
+    assert again.seen["train"] == straight.seen["train"]
+
+
+@few_workers
+def test_a_checkpoint_within_an_epoch_is_evaluated_with_any_batch_size(folder: Path, tmp_path: Path) -> None:
+    file, model = tmp_path / "within.ckpt", Recorder()
+    split = Split(val=0.2, test=0.0)
+    trainer(tmp_path, callbacks=[SaveWithin(file)], **FOUR_EPOCHS).fit(
+        model, datamodule=module(folder, split=split)
+    )
+    data = module(folder, split=split, loader=Loader(batch_size=5, num_workers=0))
+    trainer(tmp_path).validate(model, datamodule=data, ckpt_path=str(file), verbose=False)
+    assert model.seen["val"] == [[0, 1, 2, 3, 4]]
+    with pytest.raises(LoupeError, match=r"lies within an epoch.*batch_size 4 -> 5"):
+        trainer(tmp_path, **FOUR_EPOCHS).fit(model, datamodule=data, ckpt_path=str(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ({"image_size": (32, 32)}, []),
+        (
+            {"image_size": 64},
+            [
+                "data.image_size 64 is not used: the checkpoint's model was trained on 32x32, and predicts on that"
+            ],
+        ),
+        (
+            {"image_size": (32, 48), "read": Read(resize="stretch")},
+            [
+                "data.image_size 32x48 is not used: the checkpoint's model was trained on 32x32, and predicts on that",
+                "data.read.resize stretch is not used: the checkpoint's model was trained on letterbox pictures, "
+                "and predicts on that",
+            ],
+        ),
+    ],
+)
+def test_the_checkpoints_way_of_reading_wins_and_says_so(
+    folder: Path, arguments: dict[str, Any], messages: list[str]
+) -> None:
+    data = module(folder, **arguments)
+    card = {"input": {"image_size": [32, 32], "resize": "letterbox", "in_channels": 3}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data.adopt(card)
+    assert [str(warning.message) for warning in caught] == messages
+    assert {warning.category for warning in caught} <= {UserWarning}
+    assert data.input_contract() == card["input"]
 
 
 def test_lightning_leaves_our_sampler_alone(folder: Path) -> None:

@@ -91,6 +91,28 @@ def test_folders_that_hold_nothing_usable(tmp_path: Path) -> None:
         find_mask_samples(picture(tmp_path / "a.png"))
 
 
+def test_a_relative_path_is_told_from_where_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "project" / "runs"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    with pytest.raises(LoupeError) as caught:
+        find_mask_samples(Path("cells/set1"))
+    assert str(caught.value) == (
+        f"data.root cells/set1 does not exist: a relative path counts from the current folder, and there is no "
+        f"{here}/cells/set1; give the absolute path, /.../set1"
+    )
+    pair(tmp_path / "project" / "cells" / "set1", "a")
+    with pytest.raises(LoupeError, match=rf"did you mean {tmp_path}/project/cells/set1\?"):
+        find_mask_samples(Path("cells/set1"))
+    with pytest.raises(LoupeError, match=rf"data.predict_path cells/a.png .* no {here}/cells/a.png"):
+        find_predict_paths("cells/a.png")
+    with pytest.raises(LoupeError) as caught:
+        find_mask_samples(tmp_path / "absent")
+    assert str(caught.value) == f"data.root {tmp_path}/absent does not exist"
+
+
 def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
     for part in ("train", "val", "valid"):
         pair(tmp_path / part, "a")
@@ -142,7 +164,11 @@ def test_manifest_paths_are_relative_to_it(tmp_path: Path) -> None:
             "path,mask,split\npics/a.png,pics/a_m.png,trian\n",
             r"unknown split .* line 2 'trian' \(did you mean 'train'",
         ),
-        ("path,mask,split\npics/a.png,pics/a_m.png,\n", r"unknown split .* line 2 ''"),
+        (
+            "path,mask,split\npics/a.png,pics/a_m.png, \n",
+            r"line 2: the column split is empty; valid: train, val, test",
+        ),
+        ("path,Path ,mask\npics/a.png,pics/b.png,pics/a_m.png\n", r"has the column path more than once"),
     ],
 )
 def test_manifest_mistakes_name_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -159,6 +185,44 @@ def test_a_manifest_that_is_no_text(tmp_path: Path) -> None:
 def test_other_columns_are_kept_as_text(tmp_path: Path) -> None:
     found = read_manifest(manifest(tmp_path, "path,label\npics/a.png, cat \n"), required=["label"])
     assert found.columns == {"label": ["cat"]}
+
+
+def test_column_names_in_any_letter_case(tmp_path: Path) -> None:
+    text = " Path, MASK ,Split,Cell Type\npics/a.png,pics/a_m.png,val,Big\n"
+    found = find_mask_samples(manifest(tmp_path, text))
+    assert (found.names, found.parts) == (["pics/a.png"], ["val"])
+    assert found.columns == {"mask": [str(tmp_path / "pics/a_m.png")], "Cell Type": ["Big"]}
+    lists = tmp_path / "list.csv"
+    lists.write_text("PATH\npics/b.png\n")
+    assert find_predict_paths(str(lists)) == [str(tmp_path / "pics/b.png")]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "./pics/a.png",
+        "pics//a.png",
+        "pics\\a.png",
+        "../{folder}/pics/a.png",
+        "{root}/pics/a.png",
+        "link/a.png",
+    ],
+)
+def test_one_picture_under_two_spellings_is_refused(tmp_path: Path, spelling: str) -> None:
+    file = manifest(tmp_path, "")
+    (tmp_path / "link").symlink_to(tmp_path / "pics")
+    other = spelling.format(folder=tmp_path.name, root=tmp_path)
+    file.write_text(f"path,mask,split\npics/a.png,pics/a_m.png,train\n{other},pics/a_m.png,val\n")
+    with pytest.raises(LoupeError) as caught:
+        find_mask_samples(file)
+    also = "" if "\\" in other else f" (also as {other})"
+    assert str(caught.value) == f"{file} lists 1 picture: pics/a.png{also} more than once"
+
+
+def test_the_same_name_in_two_folders_is_two_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "more" / "a.png")
+    file = manifest(tmp_path, "path,mask\npics/a.png,pics/a_m.png\nmore/a.png,pics/a_m.png\n")
+    assert find_mask_samples(file).names == ["pics/a.png", "more/a.png"]
 
 
 # ---- splits
