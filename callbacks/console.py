@@ -125,7 +125,7 @@ class ClosingTable(Callback):
                 ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {trainer.current_epoch}")
             )
             rows.append(("checkpoint", kept.best_model_path))
-        if trainer.global_step == self._first_step:
+        if self._first_step in (-1, trainer.global_step):  # -1: Lightning began no epoch
             rows.append(("note", "there was nothing left to train; give a larger training.epochs"))
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         rows.append(("time", f"{minutes} min {seconds} s"))

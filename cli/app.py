@@ -112,7 +112,7 @@ class LoupeCLI(LightningCLI):
             first = self.request.files[0] if self.request.files else Path("run.yaml")
             own = run_of(first)
             config.run.name = own.parent.name if own else first.stem
-        if Path(config.run.name).name != config.run.name or config.run.name == "..":
+        if Path(config.run.name).name != config.run.name or config.run.name in ("", ".."):
             raise LoupeError(
                 f"run.name is a folder's name, got '{config.run.name}'; run.directory says where it lies"
             )

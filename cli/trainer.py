@@ -116,6 +116,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
             WarmupAwareEarlyStopping(
                 training.monitor,
                 mode=training.mode,
+                measure=_measure(training),
                 # Plain numbers: the callback's state is kept in checkpoints, which hold no PositiveInt.
                 patience=int(stopping.patience),
                 min_delta=float(stopping.min_delta),

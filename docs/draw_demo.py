@@ -52,7 +52,7 @@ def main(checkpoint: str, target: str) -> None:
         )
         for row, cell in enumerate(cells):
             sheet.paste(cell, (LEFT + column * (SIDE + GAP), GAP + row * (SIDE + GAP)))
-    sheet.quantize(256).save(target, optimize=True)
+    sheet.save(target, optimize=True)
 
 
 if __name__ == "__main__":
