@@ -1,6 +1,6 @@
 """Draws the README's picture: demo test pictures, the truth, and what a trained checkpoint says of them.
 
-python docs/draw_demo.py runs/seg_unet/version_0/checkpoints/best.ckpt docs/demo.png
+python docs/draw_demo.py runs/seg_unet/version_0/checkpoints/best.ckpt docs/demo.jpg
 """
 
 import sys
@@ -52,7 +52,7 @@ def main(checkpoint: str, target: str) -> None:
         )
         for row, cell in enumerate(cells):
             sheet.paste(cell, (LEFT + column * (SIDE + GAP), GAP + row * (SIDE + GAP)))
-    sheet.save(target, optimize=True)
+    sheet.save(target, quality=92)
 
 
 if __name__ == "__main__":

@@ -201,18 +201,22 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate of the last step, and show the monitored score to the schedule."""
-        loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))  # barebones logs nothing
-        if not math.isfinite(loss):
-            # Before any checkpoint of this epoch is written: best and last stay what they were.
-            raise LoupeError(
-                f"train/loss is {loss} in epoch {self.current_epoch + 1}: the training has diverged; use a smaller "
-                f"training.learning_rate (it is {self.recipe['learning_rate']:g}), or training.gradient_clip=1"
-            )
+        self._refuse_divergence()
         self.log("train/learning_rate", self.used_rate)
         monitor = self.recipe["monitor"]
         score = self.trainer.callback_metrics.get(monitor)
         if score is not None and self.has_fresh(monitor):
             self.schedule.observe(float(score))
+
+    def _refuse_divergence(self) -> None:
+        """End the run before a checkpoint of this epoch is written: best and last stay what they were."""
+        for name in ("train/loss", "val/loss"):
+            loss = float(self.trainer.callback_metrics.get(name, 0.0))  # barebones logs nothing
+            if self.has_fresh(name) and not math.isfinite(loss):
+                raise LoupeError(
+                    f"{name} is {loss} in epoch {self.current_epoch + 1}: the training has diverged; use a smaller "
+                    f"training.learning_rate (it is {self.recipe['learning_rate']:g}), or training.gradient_clip=1"
+                )
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""
