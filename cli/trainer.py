@@ -74,6 +74,11 @@ def trainer_arguments(
         enable_model_summary=bool(given.get("enable_model_summary")),
     )
     if given.get("barebones"):
+        if training.early_stopping.enabled:
+            raise LoupeError(
+                "trainer.barebones=true leaves out every score, so training.early_stopping would have no effect; "
+                "remove one of them"
+            )
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
         kept = [c for c in ours if isinstance(c, ExponentialMovingAverage)]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")

@@ -1,5 +1,6 @@
 """The part of a network that pretrained weights fill, and freezing it."""
 
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 import torch
@@ -12,7 +13,7 @@ __all__ = ["BackboneModel", "backbone_parameters", "set_backbone_frozen", "unuse
 _Model = TypeVar("_Model", bound="BackboneModel")
 
 
-class BackboneModel(nn.Module):
+class BackboneModel(nn.Module, ABC):
     """A network with a ``backbone`` that can be frozen: no gradients, and its norms and dropout as in evaluation.
 
     ``train()`` leaves a frozen backbone in evaluation mode, so no statistics drift whoever calls it.
@@ -24,9 +25,9 @@ class BackboneModel(nn.Module):
         self.unused: frozenset[str] = frozenset()
 
     @property
+    @abstractmethod
     def backbone(self) -> nn.Module:
         """The encoder, contracting path or feature extractor."""
-        raise NotImplementedError
 
     def train(self: _Model, mode: bool = True) -> _Model:  # Python 3.10 has no typing.Self
         """As in torch, but a frozen backbone stays in evaluation mode."""

@@ -86,6 +86,11 @@ def done(dice_run: Path, loupe: Loupe) -> Path:
 # -- a run that goes on ---------------------------------------------------------------------------------------------
 
 
+def test_a_bare_trainer_refuses_early_stopping(loupe: Loupe, tiny_words: list[str]) -> None:
+    outcome = loupe("fit", *tiny_words, "--trainer.barebones=true", "--training.early_stopping=true")
+    refused(outcome, "trainer.barebones", "training.early_stopping")
+
+
 def test_the_config_of_a_resumed_run_starts_a_new_one(loupe: Loupe, done: Path) -> None:
     outcome = loupe("fit", CONFIG, "--ckpt_path=last", "training.epochs=3")
     assert outcome.code == 0, outcome.err
