@@ -17,13 +17,13 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import inference
-from datamodules import Augment, Loader, Read, SegmentationDataModule, Split, read_mask
+from datamodules import Augment, Loader, MaskRead, SegmentationDataModule, Split, read_mask
 from metrics import SegmentationScores
 
 
 def test_part(init: dict[str, Any]) -> SegmentationDataModule:
     """The run's datamodule, from its saved configuration."""
-    groups = {"read": Read, "split": Split, "augment": Augment, "loader": Loader}
+    groups = {"read": MaskRead, "split": Split, "augment": Augment, "loader": Loader}
     data = SegmentationDataModule(
         **{key: groups[key](**v) if key in groups else v for key, v in init.items()}
     )

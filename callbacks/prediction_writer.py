@@ -1,9 +1,10 @@
-"""Predictions to disk as they come: a row a picture in predictions.csv, a palette PNG a mask."""
+"""Predictions to disk as they come: a row a picture in predictions.csv, a palette PNG a mask, a PNG a crop."""
 
 import csv
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +15,7 @@ from PIL import Image
 from callbacks.palette import palette
 from callbacks.run_directory import RunDirectory
 
-__all__ = ["PredictionWriter", "mask_image"]
+__all__ = ["PredictionWriter", "cut", "mask_image"]
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:
@@ -24,16 +25,35 @@ def mask_image(mask: np.ndarray) -> Image.Image:
     return image
 
 
+def cut(image: np.ndarray, box_xyxy_px: Sequence[float]) -> np.ndarray:
+    """The whole pixels of (H, W, C) that a box touches, at least one.
+
+    >>> cut(np.zeros((8, 9, 3), np.uint8), [1.5, 2.0, 4.2, 5.0]).shape  # columns 1 to 4, rows 2 to 4
+    (3, 4, 3)
+    """
+    height, width = image.shape[:2]
+    left, top = min(math.floor(box_xyxy_px[0]), width - 1), min(math.floor(box_xyxy_px[1]), height - 1)
+    return image[
+        top : max(math.ceil(box_xyxy_px[3]), top + 1), left : max(math.ceil(box_xyxy_px[2]), left + 1)
+    ]
+
+
 class PredictionWriter(Callback):
     """Writes what ``predict_step`` returns below ``RUN/predictions/``; it knows nothing of tasks.
 
     A prediction is a dict with ``index`` (position in the predict data), ``row`` (columns of predictions.csv) and,
-    where the task has one, ``mask`` (uint8, original size). Each process writes its own masks and its own part of the
-    table; the first one joins the parts in the order of the input.
+    where the task has one, ``mask`` (uint8, original size) or ``crop`` (x1, y1, x2, y2 in original pixels). Each
+    process writes its own pictures and its own part of the table; the first one joins the parts in the order of the
+    input.
+
+    Args:
+        run: Where.
+        read_image: A file to its upright picture (H, W, 3) uint8, from which crops are cut.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, *, read_image: Callable[[str], np.ndarray]) -> None:
         self.run = run
+        self.read_image = read_image
         self._file: TextIO | None = None
         self._names: list[str] = []
         self._columns: list[str] = []
@@ -69,10 +89,10 @@ class PredictionWriter(Callback):
         for prediction in outputs:
             index, row = prediction["index"], dict(prediction["row"])
             if "mask" in prediction:
-                path = self.directory / "masks" / f"{self._names[index]}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                mask_image(prediction["mask"]).save(path)
-                row = {"mask": path.relative_to(self.directory).as_posix(), **row}
+                row = {"mask": self._save("masks", index, mask_image(prediction["mask"])), **row}
+            if "crop" in prediction:
+                whole = self.read_image(str(self._paths[index]))
+                self._save("crops", index, Image.fromarray(cut(whole, prediction["crop"])))
             writer = csv.writer(self._file, lineterminator="\n")
             if not self._columns:
                 self._columns = ["path", *row]
@@ -110,6 +130,13 @@ class PredictionWriter(Callback):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _save(self, kind: str, index: int, image: Image.Image) -> str:
+        """Save a picture of this input, and tell where, counted from the folder of the predictions."""
+        path = self.directory / kind / f"{self._names[index]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+        return path.relative_to(self.directory).as_posix()
 
     def _put_earlier_aside(self) -> None:
         """Predictions of an earlier call are kept, and not mixed with these."""

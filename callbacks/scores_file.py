@@ -1,6 +1,10 @@
-"""What a test or a validation found, as a file beside the run."""
+"""What a test or a validation found: as files beside the run, and each class as a line on the terminal."""
 
+import csv
+import io
 import json
+import math
+from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -11,6 +15,8 @@ __all__ = ["ScoresFile"]
 
 class ScoresFile(Callback):
     """Writes ``RUN/test.json`` or ``RUN/validate.json``: the checkpoint and every score (null = absent).
+
+    Where the task has scores of its classes, ``RUN/test_classes.csv`` holds them, and they are printed.
 
     Args:
         run: Where.
@@ -25,13 +31,13 @@ class ScoresFile(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the scores of a test."""
-        self._write(trainer)
+        self._write(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the scores of a validation."""
-        self._write(trainer)
+        self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self.run.claimed:
             return
         scores = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
@@ -42,3 +48,42 @@ class ScoresFile(Callback):
         path = self.run.path / f"{self.command}.json"
         write_atomically(path, json.dumps(content, indent=2) + "\n")
         print(f"scores: {path}", flush=True)
+        names: list[str] = pl_module.class_names or []  # pyright: ignore[reportAssignmentType]
+        columns: dict[str, list[float]] = pl_module.per_class  # pyright: ignore[reportAssignmentType]
+        if columns:
+            table = self.run.path / f"{self.command}_classes.csv"
+            write_atomically(table, classes_csv(names, columns))
+            print(f"classes: {table}", "", *classes_lines(names, columns), "", sep="\n", flush=True)
+
+
+def classes_csv(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """One row a class, its name first; an absent score is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *columns])
+    for name, *values in zip(names, *columns.values(), strict=True):
+        writer.writerow([name, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
+    return text.getvalue()
+
+
+def classes_lines(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> list[str]:
+    """The same for the eye: counts whole, scores to four places, a dash for what is absent.
+
+    >>> classes_lines(["cat", "dog"], {"recall": [0.5, float("nan")], "count": [4.0, 0.0]})
+    ['  class  recall  count', '  cat    0.5000      4', '  dog         -      0']
+    """
+    shown = {title: [_shown(title, value) for value in values] for title, values in columns.items()}
+    first = max(map(len, ["class", *names]))
+    widths = [max(map(len, [title, *values])) for title, values in shown.items()]
+    rows = [("class", *shown), *zip(names, *shown.values(), strict=True)]
+    return [
+        f"  {name:<{first}}"
+        + "".join(f"  {text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        for name, *texts in rows
+    ]
+
+
+def _shown(title: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if title == "count" else f"{value:.4f}"

@@ -1,5 +1,6 @@
 """LightningCLI with our vocabulary, our run directory and our rules about checkpoints."""
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
 from inference import read_checkpoint
 from lightning_modules import LoupeModule
-from losses import LOSSES
+from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
 
 __all__ = ["LoupeCLI", "Run"]
@@ -164,7 +165,7 @@ class LoupeCLI(LightningCLI):
                 "no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER"
             )
         config = self.config[self.config.subcommand]
-        check_typed_block("training.loss", config.training.loss, LOSSES)
+        _check_loss(config.training.loss, _class_of(config.model.class_path))
         if config.training.lr_schedule.get("enabled", True):
             check_typed_block("training.lr_schedule", config.training.lr_schedule, SCHEDULES)
         text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
@@ -199,7 +200,8 @@ class LoupeCLI(LightningCLI):
 
     def _check_monitor(self) -> None:
         monitor = self.config_init["fit"]["training"].monitor
-        if monitor not in self.model.logged_names and not monitor.startswith("val/iou_per_class/"):
+        of_a_class = tuple(f"val/{score}_per_class/" for score in self.model.class_score_names)
+        if monitor not in self.model.logged_names and not monitor.startswith(of_a_class):
             raise unknown("training.monitor", monitor, self.model.logged_names)
         if monitor.startswith("val/") and self.trainer.limit_val_batches == 0:
             raise LoupeError(
@@ -219,6 +221,23 @@ class LoupeCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # the writer has them on disk already
         return arguments
+
+
+def _class_of(path: str) -> type[LoupeModule]:
+    """The module class that a config names; the parser has found that it exists."""
+    package, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(package), name)
+
+
+def _check_loss(block: Mapping[str, Any], module: type[LoupeModule]) -> None:
+    """Refuse a loss that compares something else than this task has, and options that the loss lacks."""
+    name = str(block.get("type"))
+    if name in {**LOSSES, **BOX_LOSSES} and name not in module.losses:
+        raise LoupeError(
+            f"training.loss: {name} does not compare what {module.__name__} has, {module.compares}; "
+            f"valid: {', '.join(module.losses)}"
+        )
+    check_typed_block("training.loss", block, module.losses)
 
 
 def _plain_number(number: int) -> int:

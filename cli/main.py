@@ -97,9 +97,18 @@ def _add_demo(request: Request) -> None:
     keys = [f"data.{inner}{name}" for inner in ("", "init_args.") for name in ("root", "dataset")]
     if "data" in named or any(named.get(key) for key in keys) or not request.files:
         return
+    demo = read_yaml(CONFIGS / "demo.yaml")
+    kind = next(
+        (layer.values["data"]["class_path"] for layer in request.layers[::-1] if _names_data(layer)), None
+    )
     # Above the experiment, whose recipe it replaces, and below everything else that the user said.
-    request.layers.insert(2, Layer("configs/demo.yaml", read_yaml(CONFIGS / "demo.yaml")))
+    request.layers[2:2] = [Layer("configs/demo.yaml", demo[key]) for key in ("all", kind) if key in demo]
     request.demo = True
+
+
+def _names_data(layer: Layer) -> bool:
+    data = layer.values.get("data")
+    return isinstance(data, dict) and "class_path" in data
 
 
 def _parser_words(request: Request, merged: Merged) -> list[str]:

@@ -48,10 +48,10 @@ class LoupeParser(LightningArgumentParser):
         keys = {action.dest for parser in parsers for action in parser._actions}
         for section, base in self.sections.items():
             for cls in _subclasses(base):
-                keys |= {
-                    f"{section}.{name}" for name in inspect.signature(cls).parameters if name != "training"
-                }
                 for parameter in inspect.signature(cls).parameters.values():
+                    if parameter.kind is parameter.VAR_KEYWORD or parameter.name == "training":
+                        continue  # **others are those of the base class
+                    keys.add(f"{section}.{parameter.name}")
                     if dataclasses.is_dataclass(parameter.annotation):
                         fields = dataclasses.fields(parameter.annotation)
                         keys |= {f"{section}.{parameter.name}.{field.name}" for field in fields}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.io import CheckpointIO
 
@@ -27,6 +28,7 @@ from callbacks import (
     uses_cuda,
 )
 from cli.vocabulary import Training
+from datamodules import read_image
 from errors import LoupeError
 
 __all__ = ["trainer_arguments"]
@@ -46,7 +48,7 @@ def trainer_arguments(
     users: list[Callback] = _as_list(given.get("callbacks"))
     ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
     if command == "predict":
-        ours.append(PredictionWriter(run))
+        ours.append(PredictionWriter(run, read_image=_upright_array))
     if command in ("validate", "test"):
         ours.append(ScoresFile(run, command=command, checkpoint=checkpoint))
     precision = _precision(command, training, given)
@@ -84,6 +86,10 @@ def trainer_arguments(
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
         arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments
+
+
+def _upright_array(path: str) -> np.ndarray:
+    return read_image(path).permute(1, 2, 0).numpy()
 
 
 def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory) -> list[Callback]:

@@ -1,10 +1,12 @@
 """Data sets, their splits, transforms and samplers, and one LightningDataModule a task."""
 
 from datamodules.base import LoupeDataModule
+from datamodules.classification import ClassificationDataModule
+from datamodules.cropping import CropDataModule
 from datamodules.geometry import VOID, Fit, fit_to, plan_fit
 from datamodules.images import read_image, read_mask
 from datamodules.input_reader import InputReader
-from datamodules.options import Augment, Loader, Read, Split
+from datamodules.options import Augment, LabelRead, Loader, MaskRead, Read, Split
 from datamodules.sampler import Draw, GlobalBatchSampler
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
@@ -12,12 +14,16 @@ from datamodules.shapes import ensure_shapes
 __all__ = [
     "VOID",
     "Augment",
+    "ClassificationDataModule",
+    "CropDataModule",
     "Draw",
     "Fit",
     "GlobalBatchSampler",
     "InputReader",
+    "LabelRead",
     "Loader",
     "LoupeDataModule",
+    "MaskRead",
     "Read",
     "SegmentationDataModule",
     "Split",

@@ -18,8 +18,11 @@ Transform = Callable[[dict[str, Any]], dict[str, Any]]
 _FILL: dict[Any, Any] = {tv_tensors.Image: GREY, tv_tensors.Mask: VOID}
 
 
-def create_augmentation(preset: str) -> Transform | None:
-    """A preset as one transform of a dict of tv_tensors at the size of the network input; None for `none`."""
+def create_augmentation(preset: str, *, turns: bool = True) -> Transform | None:
+    """A preset as one transform of a dict of tv_tensors at the size of the network input; None for `none`.
+
+    Without `turns` pictures are neither rotated nor sheared: the box around a turned box is larger than the object.
+    """
     match preset:
         case "none":
             return None
@@ -29,7 +32,7 @@ def create_augmentation(preset: str) -> Transform | None:
             return v2.Compose(
                 [
                     v2.RandomHorizontalFlip(),
-                    _affine(degrees=10, shift=0.05, scale=(0.9, 1.1)),
+                    _affine(degrees=10 * turns, shift=0.05, scale=(0.9, 1.1)),
                     v2.ColorJitter(brightness=0.2, contrast=0.2),
                 ]
             )
@@ -38,7 +41,7 @@ def create_augmentation(preset: str) -> Transform | None:
                 [
                     v2.RandomHorizontalFlip(),
                     v2.RandomVerticalFlip(p=0.2),
-                    _affine(degrees=30, shift=0.1, scale=(0.7, 1.4), shear=8),
+                    _affine(degrees=30 * turns, shift=0.1, scale=(0.7, 1.4), shear=8 if turns else None),
                     v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05),
                     v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.2),
                 ]

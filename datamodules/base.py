@@ -1,7 +1,6 @@
 """What every datamodule shares: parts, loaders, reading for prediction, the opening summary."""
 
 import contextlib
-import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,10 +16,10 @@ from datamodules.augment import create_augmentation
 from datamodules.dataset import Batch, PictureDataset, Target
 from datamodules.geometry import VOID
 from datamodules.input_reader import InputReader, warn_of_differences
-from datamodules.options import Augment, Loader, Read, Split
+from datamodules.options import Augment, Interpolation, Loader, Read, Split
 from datamodules.predict_paths import find_predict_paths
 from datamodules.resume import Cut, ResumePoint
-from datamodules.sampler import GlobalBatchSampler, micro_batch_size
+from datamodules.sampler import GlobalBatchSampler, training_sampler
 from datamodules.samples import PARTS, Samples
 from datamodules.shapes import ensure_shapes
 from datamodules.splits import split_samples
@@ -28,8 +27,6 @@ from datamodules.workers import count_workers
 from errors import LoupeError, unknown
 
 __all__ = ["LoupeDataModule"]
-
-log = logging.getLogger(__name__)
 
 
 class LoupeDataModule(pl.LightningDataModule, ABC):
@@ -42,6 +39,10 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     ignore_index = VOID
     in_channels = 3
+    #: What the task reads of the demo data: "" for the folder, or a file in it.
+    demo_file = ""
+    #: Whether augmentation may turn the pictures.
+    turns = True
     num_classes: int
     class_names: list[str]
 
@@ -83,6 +84,15 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     def target(self, samples: Samples) -> Target:
         """What reads the annotations of these samples."""
 
+    def strata(self, samples: Samples) -> list[str] | None:
+        """Drawn parts get their share of each of these groups; None: no groups."""
+        return None
+
+    def describe_annotations(self) -> str:
+        """One line for the opening summary."""
+        names = ", ".join(self.class_names[:8]) + (", ..." if self.num_classes > 8 else "")
+        return f"classes: {self.num_classes} ({names})"
+
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width of the network input, pixels."""
@@ -94,7 +104,19 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def input_contract(self) -> dict[str, Any]:
         """How pictures reach the network, in plain values for the checkpoint; `InputReader` takes it."""
-        return {"image_size": list(self.size_hw), "resize": self.read.resize, "in_channels": self.in_channels}
+        given = self.read.interpolation
+        return {
+            "image_size": list(self.size_hw),
+            "resize": self.read.resize,
+            "interpolation": "bilinear" if given == "auto" else given,
+            "in_channels": self.in_channels,
+        }
+
+    def settle_input(self, *, interpolation: Interpolation) -> dict[str, Any]:
+        """The input contract, once the model can say what `auto` means: the interpolation of its weights."""
+        if self.read.interpolation == "auto":
+            self.read = replace(self.read, interpolation=interpolation)
+        return self.input_contract()
 
     def adopt(self, card: Mapping[str, Any]) -> None:
         """Read pictures as a checkpoint's model was trained on them: its size and resize rule win for prediction.
@@ -102,9 +124,11 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         Warns where they are not those that this datamodule was given.
         """
         contract = card["input"]
-        warn_of_differences(self.input_contract(), contract)
+        interpolation = contract.get("interpolation", "bilinear")
+        given = {**self.input_contract(), "interpolation": self.read.interpolation}
+        warn_of_differences(given, {**contract, "interpolation": interpolation})
         self.image_size = (int(contract["image_size"][0]), int(contract["image_size"][1]))
-        self.read = replace(self.read, resize=contract["resize"])
+        self.read = replace(self.read, resize=contract["resize"], interpolation=interpolation)
 
     def prepare_data(self) -> None:
         """On one process of each machine: does the slow first look, whose result the others find in the cache."""
@@ -135,10 +159,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         if not self.samples:
             return [f"data: {len(self.predict_paths)} pictures of {self.predict_path}", shape]
         counts = ", ".join(f"{len(self.samples[part])} {part}" for part in PARTS)
-        names = ", ".join(self.class_names[:8]) + (", ..." if self.num_classes > 8 else "")
         return [
             f"data: {self.dataset or self.root}, {counts} ({self.split_origin})",
-            f"classes: {self.num_classes} ({names})",
+            self.describe_annotations(),
             f"{shape}, augment {self.augment.preset}",
         ]
 
@@ -183,34 +206,19 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the training part, shuffled and augmented."""
         world, rank = self._processes()
-        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        size = self.loader.batch_size
-        single_ok = getattr(self.trainer and self.trainer.lightning_module, "accepts_single_sample", True)
-        if micro_batch_size(size, world=world, accumulate=accumulate) == 1 and not single_ok:
-            raise LoupeError(
-                f"training.batch_size {size} leaves one image to a process at a time, and this model's batch norm "
-                f"needs two; use at least {2 * world * accumulate}"
-            )
-        sampler = GlobalBatchSampler(
+        sampler = training_sampler(
             len(self.samples["train"]),
-            batch_size=size,
+            batch_size=self.loader.batch_size,
             # Lightning's overfit_batches means the same batches in each epoch
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
             seed=_global_seed(),
             world=world,
             rank=rank,
-            accumulate=accumulate,
-            drop_single=not single_ok,
+            accumulate=self.trainer.accumulate_grad_batches if self.trainer else 1,
+            single_ok=getattr(self.trainer and self.trainer.lightning_module, "accepts_single_sample", True),
         )
         start = self._resume.start(self.trainer.current_epoch if self.trainer else 0)
         sampler.resume(start.epoch, start.batch)
-        if sampler.num_global_batches == 0:
-            raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
-        if sampler.dropped:
-            log.info(
-                "the last %d training pictures of each epoch are left out: batch norm needs two",
-                sampler.dropped,
-            )
         return self._loader(self._dataset("train"), sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -229,7 +237,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         if self.samples:
             return
         self.size_hw  # noqa: B018  a bad size is refused before any file is read
-        samples, self.split_origin = split_samples(self.find_samples(self._source()), self.split)
+        found = self.find_samples(self._source())
+        samples, self.split_origin = split_samples(found, self.split, self.strata(found))
         self.class_names = self.find_classes(samples)
         self.num_classes = len(self.class_names)
         self.samples = samples
@@ -243,7 +252,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             case None:
                 raise LoupeError("no data is named; give --data.root FOLDER or --data.dataset shapes")
             case "shapes":
-                return ensure_shapes()
+                return ensure_shapes() / self.demo_file
             case _:
                 raise unknown("data.dataset", self.dataset, ["shapes"])
 
@@ -253,7 +262,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             samples.paths,
             reader=InputReader(self.input_contract()),
             target=self.target(samples),
-            augment=create_augmentation(self.augment.preset) if part == "train" else None,
+            augment=create_augmentation(self.augment.preset, turns=self.turns) if part == "train" else None,
             seed=_global_seed(),
         )
 

@@ -1,7 +1,8 @@
 """The dataset behind every loader: asked for a list of draws, it returns a whole batch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +20,16 @@ __all__ = ["Batch", "PictureDataset", "SampleError", "Target"]
 Batch = dict[str, Tensor]
 
 
-class Target(Protocol):
+class Target(ABC):
     """Reads what a task must learn for one sample, moved to where the picture lies in the network input."""
 
+    @abstractmethod
     def __call__(self, index: int, fit: Fit) -> dict[str, Tensor]:
         """The sample's part of the batch; tv_tensors follow the picture through the augmentation."""
-        ...
+
+    def finish(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The sample in the types and units of docs/batch.md, once the augmentation has moved it."""
+        return sample
 
 
 class SampleError(LoupeError):
@@ -80,10 +85,10 @@ class PictureDataset(Dataset[Batch]):
             sample |= self.target(draw.index, fit)
         if self.augment is not None:
             sample = self._augmented(sample, draw)
+        if self.target is not None:
+            sample = self.target.finish(sample)
         sample["index"] = torch.tensor(draw.index)
         sample["valid"] = torch.tensor(draw.valid)
-        if "mask" in sample:
-            sample["mask"] = sample["mask"].long()
         return sample
 
     def _augmented(self, sample: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:

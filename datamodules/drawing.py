@@ -1,4 +1,4 @@
-"""One demo picture: a shape with a texture, among noise, blobs and strokes."""
+"""One demo picture: a shape with the surface of its kind, among noise, blobs and strokes; or only those."""
 
 import math
 from functools import lru_cache
@@ -14,19 +14,23 @@ _FINE = 4  # shapes are drawn this many times larger and averaged down, for smoo
 _Array = np.ndarray
 
 
-def draw_sample(rng: np.random.Generator, kind: int, size: int) -> tuple[_Array, _Array]:
+def draw_sample(rng: np.random.Generator, kind: int | None, size: int) -> tuple[_Array, _Array]:
     """An RGB picture (size, size, 3) uint8 and its mask (size, size) uint8: 1 where the shape is seen, else 0.
 
     Place, size, rotation, colours, textures and clutter are drawn from `rng`; the same state gives the same picture.
+    `kind` is a place in `SHAPES`; None draws no shape. A kind is told by its outline and, like most things, by its
+    surface: circles are striped, triangles chequered, squares plain, stars dotted.
     """
     low, high = _two_colours(rng)
     picture = _textured(rng, low, size, spread=30)
     picture = _blobs(rng, picture, size)
     picture = _strokes(rng, picture, size, count=int(rng.integers(3, 7)))
 
-    cover = _shape_cover(rng, kind, size)
-    body = _textured(rng, high, size, spread=16) + _pattern(rng, size)[..., None]
-    picture += cover[..., None] * (body - picture)
+    cover = np.zeros((size, size), np.float32)
+    if kind is not None:
+        cover = _shape_cover(rng, kind, size)
+        body = _textured(rng, high, size, spread=16) + _pattern(rng, kind, size)[..., None]
+        picture += cover[..., None] * (body - picture)
 
     over = _stroke_cover(rng, size, width=1.6) if rng.random() < 0.25 else np.zeros((size, size), np.float32)
     picture += over[..., None] * (_any_colour(rng) - picture)
@@ -74,20 +78,24 @@ def _textured(rng: np.random.Generator, colour: _Array, size: int, *, spread: fl
     return colour + gradient + coarse + fine
 
 
-def _pattern(rng: np.random.Generator, size: int) -> _Array:
-    """Stripes, checks or nothing, as brightness -18..18 of shape (size, size)."""
+def _pattern(rng: np.random.Generator, kind: int, size: int) -> _Array:
+    """The surface of a kind as brightness around 0, at most 75 either way, shape (size, size)."""
     y, x = _grid(size)
-    angle, period = rng.uniform(0, math.pi), rng.uniform(5, 12)
+    angle, period = rng.uniform(0, math.pi), rng.uniform(7, 13)
     u = np.sin((math.cos(angle) * x + math.sin(angle) * y) * 2 * math.pi / period)
     v = np.sin((math.cos(angle) * y - math.sin(angle) * x) * 2 * math.pi / period)
-    strength = float(rng.uniform(8, 18))
-    match int(rng.integers(3)):
-        case 0:
+    strength = float(rng.uniform(18, 30))
+    match SHAPES[kind]:
+        case "circle":
             return u * strength
-        case 1:
+        case "triangle":
             return np.sign(u * v) * strength
-        case _:
+        case "square":
             return np.zeros((size, size), np.float32)
+        case "star":
+            return (np.maximum(u, 0) * np.maximum(v, 0) * 2.5 - 0.3) * strength
+        case name:
+            raise AssertionError(name)
 
 
 def _blobs(rng: np.random.Generator, picture: _Array, size: int) -> _Array:

@@ -7,13 +7,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from datamodules.options import Resize
+from datamodules.options import Interpolation, Resize
 from errors import unknown
 
 __all__ = ["GREY", "VOID", "Fit", "fit_to", "plan_fit"]
 
 GREY = 114  # mean of ImageNet's three channel means: padding is near 0 after normalisation
 VOID = 255  # "no label here" in every mask tensor
+
+_MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Fit:
         size_hw: height and width of the network input, pixels.
         inner_hw: height and width that the picture has there.
         corner_yx: its upper left pixel there.
+        interpolation: between the picture's pixels.
     """
 
     size_hw_px: tuple[int, int]
     size_hw: tuple[int, int]
     inner_hw: tuple[int, int]
     corner_yx: tuple[int, int]
+    interpolation: Interpolation = "bilinear"
 
     @property
     def to_original(self) -> Tensor:
@@ -41,12 +45,19 @@ class Fit:
         return torch.tensor([[sx, 0.0, -x * sx], [0.0, sy, -y * sy]], dtype=torch.float32)
 
     def image(self, image: Tensor) -> Tensor:
-        """(C, h, w) uint8 -> (C, H, W) uint8, bilinear with antialiasing, grey around."""
-        return self._place(image, InterpolationMode.BILINEAR, GREY)
+        """(C, h, w) uint8 -> (C, H, W) uint8, with antialiasing, grey around."""
+        return self._place(image, _MODES[self.interpolation], GREY)
 
     def mask(self, mask: Tensor) -> Tensor:
         """(h, w) uint8 -> (H, W) uint8, nearest, void (255) around."""
         return self._place(mask[None], InterpolationMode.NEAREST_EXACT, VOID)[0]
+
+    def box(self, box_xyxy_px: Tensor) -> Tensor:
+        """(..., 4) float x1, y1, x2, y2 in original pixels -> in pixels of the network input."""
+        y, x = self.corner_yx
+        sy = self.inner_hw[0] / self.size_hw_px[0]
+        sx = self.inner_hw[1] / self.size_hw_px[1]
+        return box_xyxy_px * box_xyxy_px.new_tensor([sx, sy, sx, sy]) + box_xyxy_px.new_tensor([x, y, x, y])
 
     def _place(self, picture: Tensor, interpolation: InterpolationMode, fill: int) -> Tensor:
         assert tuple(picture.shape[-2:]) == self.size_hw_px
@@ -60,7 +71,12 @@ class Fit:
         return canvas
 
 
-def plan_fit(size_hw_px: tuple[int, int], size_hw: tuple[int, int], resize: Resize) -> Fit:
+def plan_fit(
+    size_hw_px: tuple[int, int],
+    size_hw: tuple[int, int],
+    resize: Resize,
+    interpolation: Interpolation = "bilinear",
+) -> Fit:
     """The place of a picture of `size_hw_px` in an input of `size_hw`; letterbox centres it.
 
     >>> plan_fit((100, 200), (64, 64), "letterbox").inner_hw
@@ -74,8 +90,10 @@ def plan_fit(size_hw_px: tuple[int, int], size_hw: tuple[int, int], resize: Resi
             inner = (max(1, round(size_hw_px[0] * scale)), max(1, round(size_hw_px[1] * scale)))
         case _:
             raise unknown("data.read.resize", resize, ["letterbox", "stretch"])
+    if interpolation not in _MODES:
+        raise unknown("data.read.interpolation", interpolation, [*_MODES, "auto"])
     corner = ((size_hw[0] - inner[0]) // 2, (size_hw[1] - inner[1]) // 2)
-    return Fit(size_hw_px, size_hw, inner, corner)
+    return Fit(size_hw_px, size_hw, inner, corner, interpolation)
 
 
 def fit_to(image: Tensor, size_hw: tuple[int, int], resize: Resize) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ class InputReader:
     """Reads a file or an array as the network wants it.
 
     Args:
-        contract: `{"image_size": [H, W], "resize": "letterbox" | "stretch", "in_channels": 3}`, as a datamodule's
-            `input_contract()` gives it and a checkpoint stores it.
+        contract: `{"image_size": [H, W], "resize": "letterbox" | "stretch", "interpolation": "bilinear" | "bicubic",
+            "in_channels": 3}`, as a datamodule's `input_contract()` gives it and a checkpoint stores it.
 
     >>> reader = InputReader({"image_size": [64, 64], "resize": "letterbox", "in_channels": 3})
     >>> reader(np.zeros((20, 40, 3), dtype=np.uint8))["image"].shape
@@ -32,11 +32,13 @@ class InputReader:
         height, width = contract["image_size"]
         self.size_hw = (int(height), int(width))
         self.resize = contract["resize"]
+        self.interpolation = contract.get(
+            "interpolation", "bilinear"
+        )  # what it always was when nothing was said
         if contract["in_channels"] != 3:
             raise LoupeError(f"pictures are read with 3 channels; this model wants {contract['in_channels']}")
-        plan_fit(
-            self.size_hw, self.size_hw, self.resize
-        )  # an unknown resize is refused here, not at the first file
+        # an unknown word is refused here, not at the first file
+        plan_fit(self.size_hw, self.size_hw, self.resize, self.interpolation)
 
     def __call__(self, picture: str | Path | np.ndarray) -> dict[str, Tensor]:
         """A path, or an RGB array (H, W, 3) or grey (H, W) uint8 -> one sample.
@@ -49,7 +51,7 @@ class InputReader:
         """The sample, and where the picture lies in it, for masks and boxes that must follow."""
         image = _from_array(picture) if isinstance(picture, np.ndarray) else read_image(picture)
         size_hw_px = (int(image.shape[1]), int(image.shape[2]))
-        fit = plan_fit(size_hw_px, self.size_hw, self.resize)
+        fit = plan_fit(size_hw_px, self.size_hw, self.resize, self.interpolation)
         return {
             "image": fit.image(image),
             "size_hw_px": torch.tensor(size_hw_px, dtype=torch.int64),
@@ -72,9 +74,10 @@ def warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) ->
     for key, name, what in (
         ("image_size", "data.image_size", ""),
         ("resize", "data.read.resize", " pictures"),
+        ("interpolation", "data.read.interpolation", " pictures"),
     ):
         ours, theirs = _shown(given[key]), _shown(trained[key])
-        if ours != theirs:
+        if ours not in (theirs, "auto"):
             height, _, width = ours.partition("x")
             rank_zero_warn(
                 f"{name} {height if height == width else ours} is not used: the checkpoint's model was trained on "

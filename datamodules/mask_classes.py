@@ -15,7 +15,7 @@ from torch import Tensor
 from datamodules.cache import cache_folder
 from datamodules.geometry import VOID
 from datamodules.images import image_size_hw, read_mask
-from datamodules.options import Read
+from datamodules.options import MaskRead
 from datamodules.workers import usable_cores
 from errors import LoupeError
 
@@ -60,7 +60,7 @@ def scan_masks(paths: Sequence[str], masks: Sequence[str]) -> MaskValues:
     return found
 
 
-def value_to_class(values: MaskValues, read: Read) -> tuple[Tensor, int]:
+def value_to_class(values: MaskValues, read: MaskRead) -> tuple[Tensor, int]:
     """A table (256,) uint8 from file value to class, 255 for void, and the number of classes.
 
     `{0, 255}` is a binary mask; `0..K-1` are K classes, with 255 as void beside them; a `label_mapping` decides
@@ -102,7 +102,7 @@ def value_to_class(values: MaskValues, read: Read) -> tuple[Tensor, int]:
     return table, num_classes
 
 
-def _checked_mapping(values: MaskValues, read: Read) -> dict[int, int]:
+def _checked_mapping(values: MaskValues, read: MaskRead) -> dict[int, int]:
     mapping = {int(value): int(label) for value, label in (read.label_mapping or {}).items()}
     if read.ignore_index is not None:
         mapping.setdefault(read.ignore_index, VOID)
@@ -122,7 +122,7 @@ def _checked_mapping(values: MaskValues, read: Read) -> dict[int, int]:
     return mapping
 
 
-def _refuse_gaps(mapping: dict[int, int], values: MaskValues, read: Read) -> None:
+def _refuse_gaps(mapping: dict[int, int], values: MaskValues, read: MaskRead) -> None:
     found = sorted(mapping)
     if found == list(range(len(found))) or (
         read.class_names is not None and found[-1] < len(read.class_names)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Augment", "Loader", "Read", "Resize", "Split"]
+__all__ = ["Augment", "Interpolation", "LabelRead", "Loader", "MaskRead", "Read", "Resize", "Split"]
 
 Resize = Literal["letterbox", "stretch"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,39 @@ class Read:
 
     Args:
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
+        interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
+    """
+
+    resize: Resize = "letterbox"
+    interpolation: Interpolation | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class LabelRead(Read):
+    """How pictures and their labels become tensors.
+
+    Args:
+        resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
+        interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
+        class_names: names in the order of the class numbers; null: the labels found, sorted.
+    """
+
+    class_names: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class MaskRead(Read):
+    """How pictures and masks become tensors.
+
+    Args:
+        resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
+        interpolation: between pixels, always with antialiasing; `auto` is bilinear.
         ignore_index: the value in the mask files that means "no label here"; null: 255 where it stands beside
             classes other than 0.
         class_names: names in the order of the class numbers; fixes the number of classes.
         label_mapping: value in the mask files -> class number, 255 for "no label here".
     """
 
-    resize: Resize = "letterbox"
     ignore_index: int | None = None
     class_names: list[str] | None = None
     label_mapping: dict[int, int] | None = None

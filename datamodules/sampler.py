@@ -1,5 +1,6 @@
 """The order in which samples are drawn: global batches, cut over micro-batches and processes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 
 from errors import LoupeError
 
-__all__ = ["Draw", "GlobalBatchSampler", "micro_batch_size"]
+__all__ = ["Draw", "GlobalBatchSampler", "micro_batch_size", "training_sampler"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +134,43 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
                     yield [Draw(int(order[first]), self.epoch, first, False)]
                 else:
                     yield [Draw(int(order[at]), self.epoch, at, True) for at in range(begin, end)]
+
+
+def training_sampler(
+    size: int,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    world: int,
+    rank: int,
+    accumulate: int,
+    single_ok: bool,
+) -> GlobalBatchSampler:
+    """The sampler of the training part, with the arguments of `GlobalBatchSampler`.
+
+    Where `single_ok` is false batch norm needs two pictures at a time: a batch of one is refused, a last one left out.
+    Raises LoupeError where no step could be made.
+    """
+    if micro_batch_size(batch_size, world=world, accumulate=accumulate) == 1 and not single_ok:
+        raise LoupeError(
+            f"training.batch_size {batch_size} leaves one image to a process at a time, and this model's batch norm "
+            f"needs two; use at least {2 * world * accumulate}"
+        )
+    sampler = GlobalBatchSampler(
+        size,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        world=world,
+        rank=rank,
+        accumulate=accumulate,
+        drop_single=not single_ok,
+    )
+    if sampler.num_global_batches == 0:
+        raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
+    if sampler.dropped:
+        log.info(
+            "the last %d training pictures of each epoch are left out: batch norm needs two", sampler.dropped
+        )
+    return sampler

@@ -56,24 +56,33 @@ def part_name(name: str) -> str | None:
     return _PART_NAMES.get(name.strip().lower())
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below a folder, by suffix, sorted; hidden ones left out."""
+def find_pictures(folder: Path, *, deep: bool = True) -> list[Path]:
+    """All picture files in a folder, and with `deep` below it, by suffix, sorted; hidden ones left out."""
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in (folder.rglob("*") if deep else folder.iterdir())
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not any(piece.startswith(".") for piece in path.relative_to(folder).parts)
         and path.is_file()
     )
 
 
-def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] = ("path",)) -> Samples:
+def read_manifest(
+    file: Path,
+    *,
+    required: Iterable[str],
+    files: Iterable[str] = ("path",),
+    may_be_empty: Iterable[str] = (),
+    may_repeat: bool = False,
+) -> Samples:
     """A CSV with a header: `path`, the `required` columns, and perhaps `split`, these in any letter case.
 
-    Entries of the columns named in `files` are paths relative to the CSV's folder and must exist.
+    Entries of the columns named in `files` are paths relative to the CSV's folder and must exist. `may_be_empty` names
+    columns that are required, and their entries not; with `may_repeat` a picture may have several rows.
     Raises LoupeError for a missing column, an empty entry, an unknown part, a missing file, or a picture listed twice.
     """
-    required = ["path", *required]
+    filled = ["path", *required]
+    required = [*filled, *may_be_empty]
     header, rows = _read_rows(file, known={*required, "split"})
     missing = [name for name in required if name not in header]
     if missing:
@@ -81,11 +90,11 @@ def read_manifest(file: Path, *, required: Iterable[str], files: Iterable[str] =
     if not rows:
         raise LoupeError(f"{file} has a header and no rows")
     for line, row in rows:
-        for name in required:
+        for name in filled:
             if not (row[name] or "").strip():
                 raise LoupeError(f"{file} line {line}: the column {name} is empty")
     names = [row["path"].strip().replace("\\", "/") for _, row in rows]
-    twice = _listed_twice(file.parent, names)
+    twice = [] if may_repeat else _listed_twice(file.parent, names)
     if twice:
         raise LoupeError(f"{file} lists {name_some(twice, 'picture')} more than once")
 

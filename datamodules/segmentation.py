@@ -1,6 +1,7 @@
 """Pictures with a class for every pixel."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torchvision import tv_tensors
@@ -11,13 +12,14 @@ from datamodules.geometry import Fit
 from datamodules.images import read_mask
 from datamodules.mask_classes import scan_masks, value_to_class
 from datamodules.mask_folders import find_mask_samples
+from datamodules.options import MaskRead
 from datamodules.samples import PARTS, Samples
 from errors import LoupeError
 
 __all__ = ["MaskTarget", "SegmentationDataModule"]
 
 
-class MaskTarget:
+class MaskTarget(Target):
     """Reads masks and turns file values into classes.
 
     Args:
@@ -39,6 +41,10 @@ class MaskTarget:
             )
         return {"mask": tv_tensors.Mask(fit.mask(self.table[mask.long()]))}
 
+    def finish(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Masks travel through the augmentation as bytes, and leave it as class numbers."""
+        return sample | {"mask": sample["mask"].long()}
+
 
 class SegmentationDataModule(LoupeDataModule):
     """Pictures and masks, from `images/` and `masks/`, the same under `train/ val/ test/`, or a CSV manifest.
@@ -54,7 +60,10 @@ class SegmentationDataModule(LoupeDataModule):
         predict_path: a picture, a folder or a CSV with the column `path`.
     """
 
-    # The constructor is the base's; LightningCLI reads its signature through the method resolution order.
+    # The command line reads the other arguments from the base's signature.
+    def __init__(self, root: str | None = None, *, read: MaskRead = MaskRead(), **others: Any) -> None:
+        super().__init__(root, read=read, **others)
+        self.mask_read = read
 
     def find_samples(self, root: Path) -> Samples:
         """Pictures with the column `mask`."""
@@ -64,9 +73,9 @@ class SegmentationDataModule(LoupeDataModule):
         """Reads every mask once; the result is remembered in the cache folder."""
         paths = [path for part in PARTS for path in samples[part].paths]
         masks = [mask for part in PARTS for mask in samples[part].columns["mask"]]
-        self._table, num_classes = value_to_class(scan_masks(paths, masks), self.read)
-        if self.read.class_names is not None:
-            return list(self.read.class_names)
+        self._table, num_classes = value_to_class(scan_masks(paths, masks), self.mask_read)
+        if self.mask_read.class_names is not None:
+            return list(self.mask_read.class_names)
         if self.dataset == "shapes":
             return ["background", "shape"]
         return (

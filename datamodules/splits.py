@@ -1,6 +1,8 @@
 """Which samples train, validate and test."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 
 from datamodules.options import Split
 from datamodules.samples import PARTS, Samples
@@ -9,12 +11,16 @@ from errors import LoupeError
 __all__ = ["split_samples"]
 
 
-def split_samples(samples: Samples, split: Split) -> tuple[dict[str, Samples], str]:
+def split_samples(
+    samples: Samples, split: Split, strata: Sequence[str] | None = None
+) -> tuple[dict[str, Samples], str]:
     """The three parts, sorted by name, and a sentence on where they come from.
 
     Parts that the data names are kept. A missing `val` is taken from `train`; a missing `test` is too, but only where
     the data names neither. Which samples move depends on their names and the seed alone, and stays for the others
-    when samples are added. A part that cannot be filled raises LoupeError, except for a `test` that nobody asked for.
+    when samples are added. With `strata`, one for each sample, a drawn part takes its share of every stratum, to the
+    nearest whole sample; the last sample of a stratum stays in `train`. A part that cannot be filled raises LoupeError,
+    except for a `test` that nobody asked for.
     """
     for key, share in (("val", split.val), ("test", split.test)):
         if not 0.0 <= share < 1.0:
@@ -39,7 +45,10 @@ def split_samples(samples: Samples, split: Split) -> tuple[dict[str, Samples], s
     for part in ("test", "val"):
         if shares[part]:
             count = max(1, round(total * shares[part]))
-            rows[part], train = train[:count], train[count:]
+            if strata is None:
+                rows[part], train = train[:count], train[count:]
+            else:
+                rows[part], train = _take_of_each(train, [strata[i] for i in train], count)
     if not train or not rows["val"]:
         raise LoupeError(
             f"{total} pictures are too few to split into train, val and test (data.split.val {split.val}, "
@@ -50,6 +59,25 @@ def split_samples(samples: Samples, split: Split) -> tuple[dict[str, Samples], s
     return {part: samples.take(_by_name(samples, rows[part]), part=part) for part in PARTS}, _origin(
         given, made, split
     )
+
+
+def _take_of_each(rows: list[int], strata: list[str], count: int) -> tuple[list[int], list[int]]:
+    """The first rows of each stratum, `count` in all where that leaves one of each, and the rest; both in order.
+
+    Whole shares first, then one more for the largest fractions (Hamilton's method), so that the sizes add up.
+    """
+    sizes = Counter(strata)
+    exact = {name: count * size / len(rows) for name, size in sizes.items()}
+    quota = {name: min(int(share), sizes[name] - 1) for name, share in exact.items()}
+    by_fraction = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))
+    for name in by_fraction[: count - sum(quota.values())]:
+        quota[name] = min(quota[name] + 1, sizes[name] - 1)
+    taken: list[int] = []
+    left: list[int] = []
+    for row, name in zip(rows, strata, strict=True):
+        quota[name] -= 1
+        (taken if quota[name] >= 0 else left).append(row)
+    return taken, left
 
 
 def _lot(seed: int, name: str) -> bytes:

@@ -40,8 +40,8 @@ class Predictor:
     def predict(self, picture: str | Path | np.ndarray) -> dict[str, Any]:
         """The prediction for a file, or for an upright RGB array (H, W, 3) or grey (H, W), uint8.
 
-        Returns a dict with ``row`` (what ``predictions.csv`` holds) and, for a segmenter, ``mask``: uint8 (H, W)
-        class numbers at the size of the picture.
+        Returns a dict with ``row``, what ``predictions.csv`` holds (a classifier's probabilities, a cropper's box), and
+        for a segmenter ``mask``: uint8 (H, W) class numbers at the size of the picture.
         """
         sample = self.reader(picture)
         batch = {name: value[None].to(self.device) for name, value in sample.items()}

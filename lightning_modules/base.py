@@ -1,19 +1,23 @@
-"""What every task's module shares: building from the data, the training recipe, and what a checkpoint tells."""
+"""What every task's module shares: building from the data, the steps, the scores, and what a checkpoint tells."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from errors import LoupeError, unknown
-from losses import create_loss
+from lightning_modules.backbone_training import BackboneTraining
+from lightning_modules.card import make_card, refuse_other_network
+from lightning_modules.evaluation import Evaluation
+from lightning_modules.optimization import create_optimization, refuse_divergence
+from losses import LOSSES, create_loss
 from metrics import MeanLoss
-from models import backbone_parameters, set_backbone_frozen
-from optim import Schedule, create_optimizer, create_schedule, penalty
+from models import accepts_single_sample, set_backbone_frozen
+from optim import Schedule, penalty
 
 __all__ = ["Batch", "LoupeModule", "Stage"]
 
@@ -24,32 +28,47 @@ Stage = Literal["train", "val", "test"]
 class LoupeModule(LightningModule, ABC):
     """The base of every task: a network and a loss that are built once the data is known.
 
-    A task gives `create_network` (classes -> network), `score_names`, and the two steps; everything about
-    optimizers, schedules, freezing and checkpoints is here. The network is ``self.model``, from an image batch
-    to logits.
+    A task says how its network, loss and scores are made, and what they are given; steps, logging, optimizers,
+    freezing and checkpoints are here. The network is ``self.model``, from an image batch to outputs.
 
     Args:
-        recipe: The `training:` section as plain data, or None for a module that only predicts.
-        backbone: ``freeze`` (bool), ``unfreeze_epoch`` (int or None), ``learning_rate_factor`` (float).
+        weights: null, ``imagenet`` (from the hub), or a FILE for the backbone or for the whole network.
+        options: More arguments of the network, such as ``{drop_path_rate: 0.1}``.
+        freeze_backbone: Keep the backbone's weights and norms as they are.
+        unfreeze_epoch: Train the backbone too from this epoch on (the first is 0).
+        backbone_learning_rate_factor: Learning rate of the backbone as a factor of `training.learning_rate`.
+        training: Set by the `training:` section; null for a module that only predicts.
     """
 
-    #: Names of the scores that the task logs for each stage beside ``loss``, as in ``val/iou``.
-    score_names: tuple[str, ...] = ()
+    #: The losses that `training.loss` may name, what builds one, and what the task wants compared.
+    losses: ClassVar[Mapping[str, Callable[..., nn.Module]]] = LOSSES
+    create_loss: ClassVar[Callable[..., nn.Module]] = staticmethod(create_loss)
+    compares: ClassVar[str]
+    #: Whether the data may hold "no label here", which the loss is then told of.
+    knows_void: ClassVar[bool] = False
+    #: Names of the scores that the task logs for each stage beside ``loss``, as in ``val/iou``; the first is shown.
+    score_names: ClassVar[tuple[str, ...]]
+    #: Scores that are logged for each class, as in ``val/recall_per_class/NAME``.
+    class_score_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, recipe: Mapping[str, Any] | None, backbone: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        weights: str | None = None,
+        options: dict[str, Any] | None = None,
+        freeze_backbone: bool = False,
+        unfreeze_epoch: int | None = None,
+        backbone_learning_rate_factor: float = 1.0,
+        training: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.recipe: dict[str, Any] = dict(recipe or {})
-        self.freeze_backbone: bool = backbone["freeze"]
-        self.unfreeze_epoch: int | None = backbone["unfreeze_epoch"]
-        self.backbone_factor: float = backbone["learning_rate_factor"]
-        if self.backbone_factor < 0:
-            raise LoupeError(
-                f"model.backbone_learning_rate_factor is {self.backbone_factor}; it is a number from 0"
-            )
-        if self.unfreeze_epoch is not None and not self.freeze_backbone:
-            raise LoupeError(
-                "model.unfreeze_epoch is set but nothing is frozen; add model.freeze_backbone=true"
-            )
+        self.save_hyperparameters()
+        self.weights = weights
+        self.options = options
+        self.backbone_training = BackboneTraining(
+            freeze_backbone, unfreeze_epoch, backbone_learning_rate_factor
+        )
+        self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
@@ -58,16 +77,38 @@ class LoupeModule(LightningModule, ABC):
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
         self.train_loss = MeanLoss()
+        self.evaluations = nn.ModuleDict()
+        #: For each class the scores of the last validation or test: column -> one number a class.
+        self.per_class: dict[str, list[float]] = {}
 
-    # -- building -----------------------------------------------------------------------------------------------
+    # -- what a task says ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The network for these classes; with ``pretrained`` False no weights are looked for."""
 
     @abstractmethod
-    def create_scores(self, class_names: list[str]) -> None:
-        """Make the metrics that `validation_step` and `test_step` fill."""
+    def create_scores(self, class_names: list[str]) -> Metric:
+        """The metric whose ``compute`` gives ``score_names``, and vectors ``NAME_per_class``."""
+
+    @abstractmethod
+    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The scalar loss of the global batch; padding samples weigh nothing."""
+
+    @abstractmethod
+    def update_scores(self, scores: Any, outputs: Tensor, batch: Batch) -> None:
+        """Count a batch in what ``create_scores`` made."""
+
+    @abstractmethod
+    def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
+        """What docs/batch.md calls a prediction, less ``index``, for the sample at this position of the batch."""
+
+    @property
+    def input_interpolation(self) -> Literal["bilinear", "bicubic"]:
+        """How pictures should be resized for this network, where the user does not say."""
+        return "bilinear"
+
+    # -- building -----------------------------------------------------------------------------------------------
 
     def adopt(self, card: Mapping[str, Any]) -> None:
         """Take classes and input contract from a checkpoint's card: they win over those of the data."""
@@ -81,19 +122,17 @@ class LoupeModule(LightningModule, ABC):
             return
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         found = getattr(data, "class_names", None)
-        if (
-            self.class_names is not None
-            and found
-            and list(found) != self.class_names
-            and not self.trainer.predicting
-        ):
+        known = self.class_names
+        if known is not None and found and list(found) != known and not self.trainer.predicting:
             raise LoupeError(
-                f"the checkpoint knows the classes {self.class_names}, the data has {list(found)}; "
+                f"the checkpoint knows the classes {known}, the data has {list(found)}; "
                 f"use data of the same classes, or give data.read.class_names"
             )
-        if self.class_names is None:
+        if known is None:
             self.class_names = list(found or [])
-            self.input_contract = data.input_contract()
+            self.input_contract = data.settle_input(interpolation=self.input_interpolation)
+        else:
+            data.settle_input(interpolation=self.input_contract.get("interpolation", "bilinear"))
         self.build(ignore_index=getattr(data, "ignore_index", None))
 
     def build(self, *, ignore_index: int | None = None) -> None:
@@ -103,12 +142,14 @@ class LoupeModule(LightningModule, ABC):
         channels = int(self.input_contract["in_channels"])
         self.model = self.create_network(names, channels, pretrained=not self.restoring)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if self.freeze_backbone:
+        if self.backbone_training.frozen:
             set_backbone_frozen(self.model, True)
         if self.recipe:
-            options: dict[str, Any] = {"ignore_index": ignore_index} if ignore_index is not None else {}
-            self.criterion = create_loss(**{**options, **self.recipe["loss"]})
-            self.create_scores(names)
+            void = {"ignore_index": ignore_index} if self.knows_void and ignore_index is not None else {}
+            self.criterion = self.create_loss(**{**void, **self.recipe["loss"]})
+            self.evaluations = nn.ModuleDict(
+                {s: Evaluation(self.create_scores(names)) for s in ("val", "test")}
+            )
             if self.recipe["compile"]:
                 # In place: the keys of the state dict stay those of the plain network.
                 self.model.compile()
@@ -120,50 +161,69 @@ class LoupeModule(LightningModule, ABC):
         return self.model
 
     @property
+    def built_loss(self) -> nn.Module:
+        """The loss of the recipe, once it is built."""
+        assert self.criterion is not None, "a module without a training recipe has no loss"
+        return self.criterion
+
+    @property
     def logged_names(self) -> list[str]:
         """Every key that a fit logs once an epoch, and `training.monitor` may therefore name."""
-        return ["train/loss", *(f"val/{name}" for name in ("loss", *self.score_names))]
+        scores = [f"val/{name}" for name in ("loss", *self.score_names)]
+        classes = [
+            f"val/{name}_per_class/{c}" for name in self.class_score_names for c in self.class_names or []
+        ]
+        return ["train/loss", *scores, *classes]
 
     @property
     def accepts_single_sample(self) -> bool:
         """False where batch norm in training would see a single value if it were given one picture."""
-        height, width = self.input_contract["image_size"]
         channels = int(self.input_contract["in_channels"])
-        state = {k: v.to("meta") for k, v in self.network.state_dict(keep_vars=True).items()}
-        buffers = {k: v.to("meta") for k, v in self.network.named_buffers()}
-        image = torch.zeros(1, channels, height, width, device="meta")
-        was_training = self.network.training
-        self.network.train()
-        try:
-            # Shapes are all that is asked for: a compiled network must not be compiled for the meta device.
-            with torch.compiler.set_stance("force_eager"):
-                torch.func.functional_call(self.network, {**state, **buffers}, (image,))
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            return False
-        finally:
-            self.network.train(was_training)
-        return True
+        return accepts_single_sample(self.network, (channels, *self.input_contract["image_size"]))
 
-    # -- training -----------------------------------------------------------------------------------------------
+    # -- steps and epochs ---------------------------------------------------------------------------------------
 
     def forward(self, image: Tensor) -> Tensor:
-        """``image`` (B, C, H, W) uint8, or float in 0..1 -> logits."""
+        """``image`` (B, C, H, W) uint8, or float in 0..1 -> outputs of the network."""
         return self.network(image.contiguous(memory_format=torch.channels_last))
 
-    def loss(self, logits: Tensor, target: Tensor, batch: Batch) -> Tensor:
-        """The scalar loss of the global batch: padding samples weigh nothing."""
-        assert self.criterion is not None, "a module without a training recipe has no loss"
-        return self.criterion(logits, target, sample_weight=batch["valid"])
+    def _shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+        outputs = self(batch["image"])
+        loss = self.compute_loss(outputs, batch)
+        if stage == "train":
+            return self.log_training(loss, batch)
+        evaluation = cast(Evaluation, self.evaluations[stage])
+        evaluation.loss.update(loss, batch["valid"].sum())
+        self.update_scores(evaluation.scores, outputs, batch)
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss to descend: that of the batch, and the regularizer."""
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count a validation batch."""
+        self._shared_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count a test batch."""
+        self._shared_step(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        """One prediction a valid sample."""
+        outputs = self(batch["image"])
+        return [
+            {"index": int(batch["index"][i]), **self.prediction(outputs, batch, i)}
+            for i in range(len(outputs))
+            if bool(batch["valid"][i])
+        ]
 
     def log_training(self, loss: Tensor, batch: Batch) -> Tensor:
         """Log the training loss; returns it with the regularizer's penalty added."""
         self.used_rate = float(self.schedule.get_last_lr()[-1])
         self.train_loss.update(loss, batch["valid"].sum())
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        frequency = self.recipe["tensorboard"].get("update_freq", "epoch")
-        if frequency != "epoch":
+        if self.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         options = self.recipe["regularizer"]
@@ -180,43 +240,37 @@ class LoupeModule(LightningModule, ABC):
             raise unknown("training.monitor", monitor, self.logged_names)
 
     def on_train_epoch_start(self) -> None:
-        """Unfreeze the backbone when its epoch has come; also after a resume."""
-        if self.freeze_backbone:
-            thaw = self.unfreeze_epoch is not None and self.current_epoch >= self.unfreeze_epoch
-            set_backbone_frozen(self.network, not thaw)
+        """Unfreeze the backbone when its epoch has come."""
+        self.backbone_training.begin(self.network, self.current_epoch)
 
     def on_after_backward(self) -> None:
-        """Average the gradients of a thawed backbone over all processes.
-
-        DistributedDataParallel looks once, before the first step, at what is trained; the backbone was frozen then.
-        """
-        if not self.freeze_backbone or self.trainer.world_size == 1:
-            return
-        gradients = [p.grad for p in backbone_parameters(self.network) if p.grad is not None]
-        if gradients:
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            mean = self.trainer.strategy.reduce(flat, reduce_op="mean")
-            for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-                gradient.copy_(part.view_as(gradient))
+        """Average a thawed backbone's gradients, which DDP does not know of."""
+        self.backbone_training.average_gradients(self.network, self.trainer)
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate of the last step, and show the monitored score to the schedule."""
-        self._refuse_divergence()
+        refuse_divergence(self.trainer, self.has_fresh, learning_rate=self.recipe["learning_rate"])
         self.log("train/learning_rate", self.used_rate)
         monitor = self.recipe["monitor"]
         score = self.trainer.callback_metrics.get(monitor)
         if score is not None and self.has_fresh(monitor):
             self.schedule.observe(float(score))
 
-    def _refuse_divergence(self) -> None:
-        """End the run before a checkpoint of this epoch is written: best and last stay what they were."""
-        for name in ("train/loss", "val/loss"):
-            loss = float(self.trainer.callback_metrics.get(name, 0.0))  # barebones logs nothing
-            if self.has_fresh(name) and not math.isfinite(loss):
-                raise LoupeError(
-                    f"{name} is {loss} in epoch {self.current_epoch + 1}: the training has diverged; use a smaller "
-                    f"training.learning_rate (it is {self.recipe['learning_rate']:g}), or training.gradient_clip=1"
-                )
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation set."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test set."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: Stage) -> None:
+        values, self.per_class = cast(Evaluation, self.evaluations[stage]).finish()
+        for name in ("loss", *self.score_names):
+            self.log(f"{stage}/{name}", values[name], prog_bar=name == self.score_names[0])
+        for score in self.class_score_names:
+            for name, value in zip(self.class_names or [], self.per_class[score], strict=True):
+                self.log(f"{stage}/{score}_per_class/{name}", value)
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""
@@ -235,54 +289,15 @@ class LoupeModule(LightningModule, ABC):
         return schedule
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of the recipe; the schedule steps once per optimizer step."""
-        recipe = self.recipe
-        if not recipe:
-            raise LoupeError("this module has no training recipe; give training=Training(...).as_dict()")
-        clips = recipe["gradient_clip"] is not None
-        scaled = str(self.trainer.precision) == "16-mixed"
-        optimizer = create_optimizer(
-            self.network,
-            learning_rate=recipe["learning_rate"],
-            optimizer=recipe["optimizer"],
-            backbone=backbone_parameters(self.network),
-            backbone_factor=self.backbone_factor,
-            fused=False if clips and scaled else None,
-        )
-        total = int(self.trainer.estimated_stepping_batches)
-        steps = max(1, round(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
-        options = dict(recipe["lr_schedule"])
-        if not options.pop("enabled", True):
-            options = {"type": "constant"}
-        warmup = recipe["warmup"]
-        schedule = create_schedule(
-            optimizer,
-            total_steps=total,
-            steps_per_epoch=steps,
-            warmup_epochs=warmup["epochs"] if warmup["enabled"] else 0.0,
-            mode=recipe["monitor_mode"],
-            **options,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Optimizer and schedule of the recipe."""
+        return create_optimization(self.network, self.recipe, self.trainer, self.backbone_training)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the card: all that is needed to use the weights without the data they were trained on."""
-        checkpoint["loupe"] = {
-            "module": f"{type(self).__module__}.{type(self).__qualname__}",
-            "class_names": list(self.class_names or []),
-            "input": self.input_contract,
-            "precision": str(self.trainer.precision),
-        }
+        checkpoint["loupe"] = make_card(self, self.class_names, self.input_contract)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what differs when the weights are of another network."""
-        own, stored = self.state_dict(), checkpoint["state_dict"]
-        wrong = [key for key in own if key not in stored or own[key].shape != stored[key].shape]
-        wrong += [key for key in stored if key not in own]
-        if wrong:
-            raise LoupeError(
-                f"the checkpoint holds another network: {len(wrong)} of {len(own)} tensors differ, first '{wrong[0]}'; "
-                f"use the settings it was trained with (--config RUN/config.yaml)"
-            )
+        refuse_other_network(self.state_dict(), checkpoint["state_dict"])

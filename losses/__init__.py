@@ -1,6 +1,9 @@
 """Losses that take logits, are right on any input, and mean the same on one process as on many."""
 
-from losses.create import LOSSES, create_loss
+from losses.box_loss import BoxLoss
+from losses.box_overlap import BoxCIoULoss, BoxDIoULoss, BoxGIoULoss, BoxIoULoss
+from losses.box_smooth_l1 import BoxSmoothL1Loss
+from losses.create import BOX_LOSSES, LOSSES, create_box_loss, create_loss
 from losses.cross_entropy import CrossEntropyLoss
 from losses.dice import DiceLoss
 from losses.dice_ce import DiceCELoss
@@ -13,7 +16,14 @@ from losses.tversky import TverskyLoss
 from losses.weighted_sum import WeightedSumLoss
 
 __all__ = [
+    "BOX_LOSSES",
     "LOSSES",
+    "BoxCIoULoss",
+    "BoxDIoULoss",
+    "BoxGIoULoss",
+    "BoxIoULoss",
+    "BoxLoss",
+    "BoxSmoothL1Loss",
     "CrossEntropyLoss",
     "DiceCELoss",
     "DiceLoss",
@@ -23,6 +33,7 @@ __all__ = [
     "Loss",
     "TverskyLoss",
     "WeightedSumLoss",
+    "create_box_loss",
     "create_loss",
     "global_sum",
     "local_reduction",

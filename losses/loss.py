@@ -13,7 +13,7 @@ from losses.batch import Batch, prepare
 from losses.reduction import accumulator, global_sum
 from losses.targets import RangeCheck
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "autocast_off", "check_length"]
 
 
 class Loss(nn.Module):
@@ -54,7 +54,7 @@ class Loss(nn.Module):
         self._range_check = RangeCheck()
 
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        with _autocast_off(logits.device.type):
+        with autocast_off(logits.device.type):
             batch = prepare(
                 logits,
                 target,
@@ -110,7 +110,8 @@ def check_length(loss: str, option: str, values: Tensor | None, need: int, batch
         )
 
 
-def _autocast_off(device_type: str) -> AbstractContextManager[Any]:
+def autocast_off(device_type: str) -> AbstractContextManager[Any]:
+    """No autocast on this kind of device."""
     # is_autocast_available() would ask the same, but breaks the compiled graph on torch 2.8.
     if device_type != "meta":
         return torch.autocast(device_type, enabled=False)

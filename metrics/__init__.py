@@ -1,6 +1,16 @@
 """Only what torchmetrics lacks or gets wrong."""
 
+from metrics.boxes import BoxScores, box_iou
+from metrics.classification import ClassificationScores
+from metrics.confusion import ConfusionMatrix
 from metrics.mean_loss import MeanLoss
 from metrics.segmentation import SegmentationScores
 
-__all__ = ["MeanLoss", "SegmentationScores"]
+__all__ = [
+    "BoxScores",
+    "ClassificationScores",
+    "ConfusionMatrix",
+    "MeanLoss",
+    "SegmentationScores",
+    "box_iou",
+]

@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-__all__ = ["BackboneModel", "backbone_parameters", "set_backbone_frozen", "unused_parameters"]
+__all__ = [
+    "BackboneModel",
+    "accepts_single_sample",
+    "backbone_parameters",
+    "set_backbone_frozen",
+    "unused_parameters",
+]
 
 
 _Model = TypeVar("_Model", bound="BackboneModel")
@@ -85,6 +91,29 @@ def unused_parameters(model: nn.Module, image_shape: tuple[int, int, int, int]) 
             return frozenset()
         output.sum().backward()
     return frozenset(name for name, parameter in parameters.items() if parameter.grad is None)
+
+
+def accepts_single_sample(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """False where batch norm in training would see a single value if it were given one picture (C, H, W).
+
+    Found on the meta device: shapes only, no arithmetic.
+    """
+    state = {k: v.to("meta") for k, v in model.state_dict(keep_vars=True).items()}
+    buffers = {k: v.to("meta") for k, v in model.named_buffers()}
+    image = torch.zeros(1, *shape, device="meta")
+    was_training = model.training
+    model.train()
+    try:
+        # A compiled network must not be compiled for the meta device.
+        with torch.compiler.set_stance("force_eager"):
+            functional_call(model, {**state, **buffers}, (image,))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return False
+    finally:
+        model.train(was_training)
+    return True
 
 
 def _unwrapped(model: nn.Module) -> BackboneModel:

@@ -2,8 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -14,7 +14,8 @@ from models.backbone import BackboneModel, unused_parameters
 from models.encoders import encoder_mean_std, hub_tag, resolve_encoder, size_options, warn_of_differences
 from models.input import CENTRED, InputNormalization, MeanStd, pad_to_stride
 from models.unet import UNet
-from models.weights import from_hub, hub_errors, load_weights
+from models.upstream_errors import upstream_errors
+from models.weights import from_hub, hub_errors
 
 __all__ = ["NAMES", "Segmenter", "create_segmenter"]
 
@@ -97,8 +98,6 @@ def create_segmenter(
         model = _standard_unet(num_classes, in_channels, dict(options or {}))
     else:
         model = _smp_model(architecture, encoder, num_classes, in_channels, weights, dict(options or {}))
-    if weights is not None and not from_hub(weights):
-        load_weights(model, weights)
     return model
 
 
@@ -131,7 +130,7 @@ def _smp_model(
         warn_of_differences(encoder)
     with (
         warnings.catch_warnings(),
-        _told(f"{architecture} with the encoder {encoder} and {settings or 'no options'}"),
+        upstream_errors(f"{architecture} with the encoder {encoder} and {settings or 'no options'}"),
     ):
         # SMP 0.6 warns of encoders with its older prefix; warn_of_differences says what matters.
         warnings.filterwarnings("ignore", "`timm-` encoders are deprecated", DeprecationWarning)
@@ -154,17 +153,6 @@ def _smp_model(
         # Also the first forward pass: timm refuses picture sizes that its encoder cannot take by an assertion.
         model.retire(unused_parameters(model, (2, in_channels, model.smallest, model.smallest)))
     return model
-
-
-@contextmanager
-def _told(what: str) -> Generator[None]:
-    """What SMP and timm refuse, as an error for users."""
-    try:
-        yield
-    except LoupeError:
-        raise
-    except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AssertionError) as error:
-        raise LoupeError(f"{what}: {error}") from error
 
 
 def _check_options(architecture: str, options: Mapping[str, Any], valid: set[str]) -> None:

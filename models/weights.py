@@ -123,6 +123,7 @@ def load_weights(model: BackboneModel, path: str | Path) -> None:
                 best, best_wanted = found, wanted
         if _share(best, best_wanted) >= _ENOUGH:
             break
+    best_wanted = best_wanted or [name for name in own if name.startswith(f"{backbone}.")]
     missing = [name for name in best_wanted if name not in best]
     matched = f"{len(best_wanted) - len(missing)} of {len(best_wanted)} tensors"
     if _share(best, best_wanted) < _ENOUGH:

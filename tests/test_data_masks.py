@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import datamodules.mask_classes
-from datamodules import Read
+from datamodules import MaskRead
 from datamodules.mask_classes import MaskValues, scan_masks, value_to_class
 from errors import LoupeError
 
@@ -18,7 +18,7 @@ def values(*present: int) -> MaskValues:
     return MaskValues(dict.fromkeys(present, 10), {value: f"m{value}.png" for value in present})
 
 
-def meaning(read: Read, *present: int) -> tuple[dict[int, int], int]:
+def meaning(read: MaskRead, *present: int) -> tuple[dict[int, int], int]:
     table, num_classes = value_to_class(values(*present), read)
     assert table.shape == (256,)
     assert all(int(table[v]) == 255 for v in range(256) if v not in present and v not in (0, 255))
@@ -28,23 +28,23 @@ def meaning(read: Read, *present: int) -> tuple[dict[int, int], int]:
 @pytest.mark.parametrize(
     ("present", "read", "expected", "num_classes"),
     [
-        ((0, 255), Read(), {0: 0, 255: 1}, 2),
-        ((255,), Read(), {255: 1}, 2),
-        ((0, 1), Read(), {0: 0, 1: 1}, 2),
-        ((0, 1, 2), Read(), {0: 0, 1: 1, 2: 2}, 3),
-        ((0, 1, 255), Read(), {0: 0, 1: 1, 255: 255}, 2),
-        ((0, 1, 255), Read(ignore_index=255), {0: 0, 1: 1, 255: 255}, 2),
-        ((0, 255), Read(ignore_index=255, class_names=["a", "b"]), {0: 0, 255: 255}, 2),
-        ((0, 1, 2, 9), Read(ignore_index=9), {0: 0, 1: 1, 2: 2, 9: 255}, 3),
-        ((0, 1, 2), Read(ignore_index=0, class_names=["a", "b", "c"]), {0: 255, 1: 1, 2: 2}, 3),
-        ((0, 3), Read(class_names=list("abcd")), {0: 0, 3: 3}, 4),
-        ((1, 2, 3), Read(label_mapping={1: 0, 2: 1, 3: 255}), {1: 0, 2: 1, 3: 255}, 2),
-        ((0, 128, 255), Read(label_mapping={0: 0, 128: 1, 255: 2}), {0: 0, 128: 1, 255: 2}, 3),
-        ((0, 7, 9), Read(label_mapping={0: 0, 7: 1}, ignore_index=9), {0: 0, 7: 1, 9: 255}, 2),
+        ((0, 255), MaskRead(), {0: 0, 255: 1}, 2),
+        ((255,), MaskRead(), {255: 1}, 2),
+        ((0, 1), MaskRead(), {0: 0, 1: 1}, 2),
+        ((0, 1, 2), MaskRead(), {0: 0, 1: 1, 2: 2}, 3),
+        ((0, 1, 255), MaskRead(), {0: 0, 1: 1, 255: 255}, 2),
+        ((0, 1, 255), MaskRead(ignore_index=255), {0: 0, 1: 1, 255: 255}, 2),
+        ((0, 255), MaskRead(ignore_index=255, class_names=["a", "b"]), {0: 0, 255: 255}, 2),
+        ((0, 1, 2, 9), MaskRead(ignore_index=9), {0: 0, 1: 1, 2: 2, 9: 255}, 3),
+        ((0, 1, 2), MaskRead(ignore_index=0, class_names=["a", "b", "c"]), {0: 255, 1: 1, 2: 2}, 3),
+        ((0, 3), MaskRead(class_names=list("abcd")), {0: 0, 3: 3}, 4),
+        ((1, 2, 3), MaskRead(label_mapping={1: 0, 2: 1, 3: 255}), {1: 0, 2: 1, 3: 255}, 2),
+        ((0, 128, 255), MaskRead(label_mapping={0: 0, 128: 1, 255: 2}), {0: 0, 128: 1, 255: 2}, 3),
+        ((0, 7, 9), MaskRead(label_mapping={0: 0, 7: 1}, ignore_index=9), {0: 0, 7: 1, 9: 255}, 2),
     ],
 )
 def test_meaning_of_values(
-    present: tuple[int, ...], read: Read, expected: dict[int, int], num_classes: int
+    present: tuple[int, ...], read: MaskRead, expected: dict[int, int], num_classes: int
 ) -> None:
     assert meaning(read, *present) == (expected, num_classes)
 
@@ -52,21 +52,21 @@ def test_meaning_of_values(
 @pytest.mark.parametrize(
     ("present", "read", "message"),
     [
-        ((1, 2, 3), Read(), r"mask values 1, 2, 3 .*\.label_mapping: \{1: 0, 2: 1, 3: 2\}"),
-        ((0, 1, 4), Read(), r"0, 1, 4 are neither .*4 is in m4.png"),
-        ((0, 128, 255), Read(), r"0, 128, 255 are neither"),
-        (tuple(range(0, 250, 2)), Read(), r"\(125 values\) .* JPEG"),
-        ((0,), Read(), r"the masks hold 0 and so a single class"),
-        ((0, 255), Read(ignore_index=255), r"single class"),
-        ((0, 255), Read(class_names=["a", "b", "c"]), r"two classes; data.read.class_names has 3"),
-        ((0, 1, 2), Read(class_names=["a", "b"]), r"class 2, as in m2.png; .* has 2 names"),
-        ((0, 1), Read(class_names=["a", "a"]), r"must be different names"),
-        ((0, 1, 5), Read(label_mapping={0: 0, 1: 1}), r"lacks 5, as in m5.png"),
-        ((0, 1), Read(label_mapping={0: 0, 1: 300}), r"values 0..255 to classes .* got \{1: 300\}"),
+        ((1, 2, 3), MaskRead(), r"mask values 1, 2, 3 .*\.label_mapping: \{1: 0, 2: 1, 3: 2\}"),
+        ((0, 1, 4), MaskRead(), r"0, 1, 4 are neither .*4 is in m4.png"),
+        ((0, 128, 255), MaskRead(), r"0, 128, 255 are neither"),
+        (tuple(range(0, 250, 2)), MaskRead(), r"\(125 values\) .* JPEG"),
+        ((0,), MaskRead(), r"the masks hold 0 and so a single class"),
+        ((0, 255), MaskRead(ignore_index=255), r"single class"),
+        ((0, 255), MaskRead(class_names=["a", "b", "c"]), r"two classes; data.read.class_names has 3"),
+        ((0, 1, 2), MaskRead(class_names=["a", "b"]), r"class 2, as in m2.png; .* has 2 names"),
+        ((0, 1), MaskRead(class_names=["a", "a"]), r"must be different names"),
+        ((0, 1, 5), MaskRead(label_mapping={0: 0, 1: 1}), r"lacks 5, as in m5.png"),
+        ((0, 1), MaskRead(label_mapping={0: 0, 1: 300}), r"values 0..255 to classes .* got \{1: 300\}"),
     ],
 )
 def test_values_without_a_certain_meaning_are_refused(
-    present: tuple[int, ...], read: Read, message: str
+    present: tuple[int, ...], read: MaskRead, message: str
 ) -> None:
     with pytest.raises(LoupeError, match=message):
         value_to_class(values(*present), read)

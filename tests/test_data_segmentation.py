@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
-from datamodules import Augment, InputReader, Loader, Read, SegmentationDataModule, Split
+from datamodules import Augment, InputReader, Loader, MaskRead, SegmentationDataModule, Split
 from errors import LoupeError
 
 few_workers = pytest.mark.filterwarnings(
@@ -120,7 +120,7 @@ def test_sources_that_cannot_be(arguments: dict[str, Any], message: str) -> None
 
 
 def test_names_and_mapping_reach_the_batch(folder: Path) -> None:
-    read = Read(class_names=["sky", "ground"], label_mapping={0: 1, 255: 0}, resize="stretch")
+    read = MaskRead(class_names=["sky", "ground"], label_mapping={0: 1, 255: 0}, resize="stretch")
     data = module(folder, read=read)
     data.setup("fit")
     batch = next(iter(data.val_dataloader()))
@@ -457,7 +457,7 @@ def test_a_checkpoint_within_an_epoch_is_evaluated_with_any_batch_size(folder: P
             ],
         ),
         (
-            {"image_size": (32, 48), "read": Read(resize="stretch")},
+            {"image_size": (32, 48), "read": MaskRead(resize="stretch")},
             [
                 "data.image_size 32x48 is not used: the checkpoint's model was trained on 32x32, and predicts on that",
                 "data.read.resize stretch is not used: the checkpoint's model was trained on letterbox pictures, "

@@ -1,0 +1,70 @@
+"""Classification: one class for each picture."""
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from lightning_modules.base import Batch, LoupeModule
+from metrics import ClassificationScores
+from models import backbone_interpolation, create_model
+
+__all__ = ["ClassificationModule"]
+
+
+class ClassificationModule(LoupeModule):
+    """Trains a classifier on ``image`` and ``label``; scores come from one confusion matrix over the whole data set.
+
+    Args:
+        backbone: Any network of timm by name; pictures are normalised and resized as its weights expect.
+        weights: null, ``imagenet`` (from the hub), or a FILE for the backbone or for the whole network.
+        options: More arguments of timm's network, such as ``{drop_rate: 0.2, drop_path_rate: 0.1}``.
+        freeze_backbone: Keep the backbone's weights and norms as they are.
+        unfreeze_epoch: Train the backbone too from this epoch on (the first is 0).
+        backbone_learning_rate_factor: Learning rate of the backbone as a factor of `training.learning_rate`.
+        training: Set by the `training:` section.
+    """
+
+    compares: ClassVar[str] = "a class for each picture"
+    score_names: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "f1")
+    class_score_names: ClassVar[tuple[str, ...]] = ("recall",)
+
+    # The command line reads the other arguments from the base's signature.
+    def __init__(self, backbone: str = "mobilenetv3_small_100", **others: Any) -> None:
+        super().__init__(**others)
+        self.backbone = backbone
+
+    @property
+    def input_interpolation(self) -> Literal["bilinear", "bicubic"]:
+        """That of the backbone's pretrained weights."""
+        return backbone_interpolation(self.backbone)
+
+    def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
+        """The classifier: image batch -> logits (B, K)."""
+        return create_model(
+            "classifier",
+            num_classes=len(class_names),
+            in_channels=in_channels,
+            encoder=self.backbone,
+            weights=self.weights if pretrained else None,
+            options=self.options,
+        )
+
+    def create_scores(self, class_names: list[str]) -> ClassificationScores:
+        """A confusion matrix over all pictures."""
+        return ClassificationScores(len(class_names))
+
+    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The loss between logits (B, K) and ``label``."""
+        return self.built_loss(outputs, batch["label"], sample_weight=batch["valid"])
+
+    def update_scores(self, scores: ClassificationScores, outputs: Tensor, batch: Batch) -> None:
+        """Count the pictures of a batch."""
+        scores.update(outputs.argmax(1), batch["label"], batch["valid"])
+
+    def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
+        """The row: the likeliest class, its probability, and the probability of each class."""
+        probs = outputs[position].double().softmax(0).tolist()
+        names = self.class_names or []
+        best = max(range(len(probs)), key=probs.__getitem__)
+        each = {f"prob_{name}": round(prob, 6) for name, prob in zip(names, probs, strict=True)}
+        return {"row": {"label": names[best], "confidence": round(probs[best], 6), **each}}

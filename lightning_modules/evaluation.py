@@ -1,0 +1,35 @@
+"""The loss and the scores of one stage over a whole data set."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from metrics import MeanLoss
+
+__all__ = ["Evaluation"]
+
+
+class Evaluation(nn.Module):
+    """What validation or test adds up, and the scores in the end.
+
+    Args:
+        scores: The task's metric; its ``compute`` gives scalars, and vectors named ``NAME_per_class``.
+    """
+
+    def __init__(self, scores: Metric) -> None:
+        super().__init__()
+        self.scores: Any = scores
+        self.loss = MeanLoss()
+
+    def finish(self) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+        """Scalars by name, ``loss`` among them, and columns of one number a class; starts anew."""
+        values: dict[str, Tensor] = {"loss": self.loss.compute(), **self.scores.compute()}
+        self.loss.reset()
+        self.scores.reset()
+        columns = {
+            key.removesuffix("_per_class"): value
+            for key, value in values.items()
+            if key.endswith("_per_class")
+        }
+        return values, {name: column.tolist() for name, column in columns.items()}

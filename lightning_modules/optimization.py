@@ -1,0 +1,66 @@
+"""From the recipe to an optimizer and its schedule."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import nn
+
+from errors import LoupeError
+from lightning_modules.backbone_training import BackboneTraining
+from models import backbone_parameters
+from optim import create_optimizer, create_schedule
+
+__all__ = ["create_optimization", "refuse_divergence"]
+
+
+def create_optimization(
+    network: nn.Module, recipe: Mapping[str, Any], trainer: Trainer, backbone: BackboneTraining
+) -> Any:
+    """Optimizer and schedule as Lightning wants them; the schedule steps once per optimizer step.
+
+    Args:
+        network: From ``create_model``.
+        recipe: The `training:` section as plain data.
+        trainer: Knows how many steps there will be.
+        backbone: How fast the backbone learns.
+    """
+    if not recipe:
+        raise LoupeError("this module has no training recipe; give training=Training(...).as_dict()")
+    clips = recipe["gradient_clip"] is not None
+    scaled = str(trainer.precision) == "16-mixed"
+    optimizer = create_optimizer(
+        network,
+        learning_rate=recipe["learning_rate"],
+        optimizer=recipe["optimizer"],
+        backbone=backbone_parameters(network),
+        backbone_factor=backbone.rate_factor,
+        fused=False if clips and scaled else None,
+    )
+    total = int(trainer.estimated_stepping_batches)
+    steps = max(1, round(trainer.num_training_batches / trainer.accumulate_grad_batches))
+    options = dict(recipe["lr_schedule"])
+    if not options.pop("enabled", True):
+        options = {"type": "constant"}
+    warmup = recipe["warmup"]
+    schedule = create_schedule(
+        optimizer,
+        total_steps=total,
+        steps_per_epoch=steps,
+        warmup_epochs=warmup["epochs"] if warmup["enabled"] else 0.0,
+        mode=recipe["monitor_mode"],
+        **options,
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def refuse_divergence(trainer: Trainer, has_fresh: Callable[[str], bool], *, learning_rate: float) -> None:
+    """End the run before a checkpoint of this epoch is written: best and last stay what they were."""
+    for name in ("train/loss", "val/loss"):
+        loss = float(trainer.callback_metrics.get(name, 0.0))  # barebones logs nothing
+        if has_fresh(name) and not math.isfinite(loss):
+            raise LoupeError(
+                f"{name} is {loss} in epoch {trainer.current_epoch + 1}: the training has diverged; use a smaller "
+                f"training.learning_rate (it is {learning_rate:g}), or training.gradient_clip=1"
+            )
