@@ -112,7 +112,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             "in_channels": self.in_channels,
         }
 
-    def settle_input(self, *, interpolation: Interpolation) -> dict[str, Any]:
+    def settle_input(self, interpolation: Interpolation) -> dict[str, Any]:
         """The input contract, once the model can say what `auto` means: the interpolation of its weights."""
         if self.read.interpolation == "auto":
             self.read = replace(self.read, interpolation=interpolation)
@@ -132,7 +132,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         """On one process of each machine: does the slow first look, whose result the others find in the cache."""
-        if not self._is_predicting():
+        if not (self.trainer and self.trainer.predicting):
             # setup says the same on every process, so that all of them end
             with contextlib.suppress(LoupeError):
                 self._open()
@@ -292,9 +292,6 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-
-    def _is_predicting(self) -> bool:
-        return bool(self.trainer and self.trainer.predicting)
 
 
 def _global_seed() -> int:

@@ -65,9 +65,8 @@ class LoupeModule(LightningModule, ABC):
         self.save_hyperparameters()
         self.weights = weights
         self.options = options
-        self.backbone_training = BackboneTraining(
-            freeze_backbone, unfreeze_epoch, backbone_learning_rate_factor
-        )
+        factor = backbone_learning_rate_factor
+        self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
         self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
         self.input_contract: dict[str, Any] = {}
@@ -128,11 +127,9 @@ class LoupeModule(LightningModule, ABC):
                 f"the checkpoint knows the classes {known}, the data has {list(found)}; "
                 f"use data of the same classes, or give data.read.class_names"
             )
+        settled = data.settle_input(self.input_contract.get("interpolation") or self.input_interpolation)
         if known is None:
-            self.class_names = list(found or [])
-            self.input_contract = data.settle_input(interpolation=self.input_interpolation)
-        else:
-            data.settle_input(interpolation=self.input_contract.get("interpolation", "bilinear"))
+            self.class_names, self.input_contract = list(found or []), settled
         self.build(ignore_index=getattr(data, "ignore_index", None))
 
     def build(self, *, ignore_index: int | None = None) -> None:

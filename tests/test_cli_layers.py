@@ -453,7 +453,7 @@ def test_demo_layer_comes_only_without_data(resolve: Resolve, monkeypatch: pytes
     assert demo["data"]["init_args"]["dataset"] == "shapes" and demo["data"]["init_args"]["image_size"] == 64
     assert (
         demo["training"]["epochs"]
-        == yaml.safe_load((CONFIGS / "demo.yaml").read_text())["training"]["epochs"]
+        == yaml.safe_load((CONFIGS / "demo.yaml").read_text())["all"]["training"]["epochs"]
     )
     over = resolve("--data.root=null", "training.epochs=2", "--data.image_size=32")
     assert over["training"]["epochs"] == 2 and over["data"]["init_args"]["image_size"] == 32

@@ -216,13 +216,17 @@ def test_the_demo_lies_over_the_experiment_and_under_all_else(tmp_path: Path) ->
     experiment, overlay = tmp_path / "mine.yaml", tmp_path / "overlay.yaml"
     experiment.write_text(
         "training: {epochs: 77, batch_size: 66, learning_rate: 0.5}\n"
-        "data: {init_args: {root: null, image_size: 999, augment: {preset: strong}}}\n",
+        "data: {class_path: datamodules.SegmentationDataModule, "
+        "init_args: {root: null, image_size: 999, augment: {preset: strong}}}\n",
         encoding="utf-8",
     )
     overlay.write_text(
         "training: {epochs: 3}\ndata: {init_args: {augment: {preset: none}}}\n", encoding="utf-8"
     )
-    demo = yaml.safe_load((CONFIGS / "demo.yaml").read_text(encoding="utf-8"))
+    blocks = yaml.safe_load((CONFIGS / "demo.yaml").read_text(encoding="utf-8"))
+    every, own = blocks["all"], blocks["datamodules.SegmentationDataModule"]
+    demo = {"training": {**every["training"], **own["training"]}}
+    demo_data = {**every["data"]["init_args"], **own["data"]["init_args"]}
 
     def resolved(*words: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
         """`training` merged, `data` as the parser lays one file over the other, and whether the demo is in."""
@@ -242,7 +246,7 @@ def test_the_demo_lies_over_the_experiment_and_under_all_else(tmp_path: Path) ->
         demo["training"]["batch_size"],
     )
     assert training["learning_rate"] == 0.5, "what the demo does not say stays the experiment's"
-    assert data == {"root": None, **demo["data"]["init_args"]}
+    assert data == {"root": None, **demo_data}
     training, data, used = resolved(first, second)
     assert used
     assert (training["epochs"], training["batch_size"]) == (3, demo["training"]["batch_size"])
