@@ -133,5 +133,5 @@ def _message(error: LoupeError, origins: dict[str, str]) -> str:
     """The error, with the layer that said the setting it begins with."""
     text = str(error)
     key = re.match(r"training\.([\w.]+):", text)
-    origin = origins.get(key.group(1)) if key else None
+    origin = (origins.get(key.group(1)) or origins.get(f"{key.group(1)}.type")) if key else None
     return f"{text} ({at(origin)})" if origin else text
