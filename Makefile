@@ -26,7 +26,7 @@ test:            ## the default tests, some minutes on two cores
 test-all:        ## the slow ones as well
 	$(PYTHON) -m pytest -m ""
 
-demo:            ## train the demo in a fresh folder, and see that it learned
+demo:            ## train the demo of each task in a fresh folder, and see that it learned
 	$(PYTHON) .ci/demo.py
 
 check: lint types test demo   ## what CI runs

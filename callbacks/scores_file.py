@@ -14,9 +14,10 @@ __all__ = ["ScoresFile"]
 
 
 class ScoresFile(Callback):
-    """Writes ``RUN/test.json`` or ``RUN/validate.json``: the checkpoint and every score (null = absent).
+    """Prints the scores, and writes ``RUN/test.json`` or ``RUN/validate.json``: the checkpoint and every score.
 
-    Where the task has scores of its classes, ``RUN/test_classes.csv`` holds them, and they are printed.
+    An absent score is null, printed as a dash. Where the task has scores of its classes, they are printed as a table, and
+    ``RUN/test_classes.csv`` holds them.
 
     Args:
         run: Where.
@@ -47,13 +48,16 @@ class ScoresFile(Callback):
         }
         path = self.run.path / f"{self.command}.json"
         write_atomically(path, json.dumps(content, indent=2) + "\n")
-        print(f"scores: {path}", flush=True)
+        told = {name: value for name, value in scores.items() if "_per_class/" not in name}
+        width = max(map(len, told), default=0)
+        print("", *(f"  {name:<{width}}  {_shown('', value)}" for name, value in told.items()), "", sep="\n")
         names: list[str] = pl_module.class_names or []  # pyright: ignore[reportAssignmentType]
         columns: dict[str, list[float]] = pl_module.per_class  # pyright: ignore[reportAssignmentType]
         if columns:
             table = self.run.path / f"{self.command}_classes.csv"
             write_atomically(table, classes_csv(names, columns))
-            print(f"classes: {table}", "", *classes_lines(names, columns), "", sep="\n", flush=True)
+            print(*classes_lines(names, columns), "", f"classes: {table}", sep="\n")
+        print(f"scores: {path}", flush=True)
 
 
 def classes_csv(names: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:

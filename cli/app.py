@@ -78,7 +78,7 @@ class LoupeCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, each with those arguments of the Trainer's method that are not for the command line."""
-        skip = {"model", "datamodule", "weights_only", "return_predictions"}
+        skip = {"model", "datamodule", "weights_only", "return_predictions", "verbose"}
         loaders = {"fit": {"train_dataloaders", "val_dataloaders"}}
         return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS}
 
@@ -220,6 +220,8 @@ class LoupeCLI(LightningCLI):
         arguments["weights_only"] = True
         if subcommand == "predict":
             arguments["return_predictions"] = False  # the writer has them on disk already
+        if subcommand in ("validate", "test"):
+            arguments["verbose"] = False  # the scores are told by `ScoresFile`
         return arguments
 
 
