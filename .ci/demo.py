@@ -40,7 +40,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for config, (score, at_least) in DEMOS.items():
             start = time.monotonic()
-            command = [sys.executable, ROOT / "train.py", "fit", "--config", ROOT / "configs" / f"{config}.yaml"]
+            command = [
+                sys.executable,
+                ROOT / "train.py",
+                "fit",
+                "--config",
+                ROOT / "configs" / f"{config}.yaml",
+            ]
             subprocess.run(command, cwd=folder, check=True, timeout=TIME_LIMIT_S, stdin=subprocess.DEVNULL)
             reached = best_score(Path(folder) / "runs", config, score)
             good = good and reached > at_least

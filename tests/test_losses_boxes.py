@@ -257,3 +257,14 @@ def test_names_and_options() -> None:
         create_box_loss("iou", confidence_weight=-1)
     with pytest.raises(LoupeError, match=r"box loss 'iou' has no option 'beta'; it has: confidence_weight"):
         create_box_loss("iou", beta=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_on_cuda_as_on_the_cpu(name: str) -> None:
+    preds, target = random_boxes(16, 12).float(), random_boxes(16, 13).float()
+    confidence, has_box = torch.linspace(-2, 2, 16), torch.arange(16) % 3 > 0
+    loss = create_box_loss(name)
+    found = loss(preds.cuda(), target.cuda(), has_box=has_box.cuda(), confidence=confidence.cuda())
+    expected = loss(preds, target, has_box=has_box, confidence=confidence)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
