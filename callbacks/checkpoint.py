@@ -78,6 +78,7 @@ class RunCheckpoint(Checkpoint):
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self._step = 0
+        self._told = False
         self._saved_at = time.monotonic()
 
     @property
@@ -98,6 +99,13 @@ class RunCheckpoint(Checkpoint):
         # An epoch without validation (trainer.check_val_every_n_epoch) has no score, and is not the best.
         fresh = pl_module.has_fresh(self.monitor)  # pyright: ignore[reportCallIssue]
         score = self._score(trainer) if fresh else math.nan
+        if fresh and math.isnan(score) and not self._told and trainer.is_global_zero:
+            print(
+                f"note: {self.monitor} is not a number in epoch {trainer.current_epoch + 1}: the val part has nothing "
+                f"to judge it by; until it is one, best.ckpt is the first epoch's",
+                flush=True,
+            )
+            self._told = True
         improved = self._improves(score)
         if improved:
             self.best_score = score

@@ -79,7 +79,8 @@ class OpeningSummary(Callback):
         if trainer.accumulate_grad_batches > 1:
             lines.append(
                 f"note: a step averages the losses of {trainer.accumulate_grad_batches} micro-batches; a loss that is "
-                f"a ratio over the batch (dice, iou, tversky) is not exactly that of {training['batch_size']} images"
+                f"a ratio over the batch (dice, iou, tversky, boxes, class weights) is not exactly that of "
+                f"{training['batch_size']} images"
             )
         print("", *(f"  {line}" for line in lines), "", sep="\n", flush=True)
 
@@ -125,6 +126,8 @@ class ClosingTable(Callback):
                 ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {trainer.current_epoch}")
             )
             rows.append(("checkpoint", kept.best_model_path))
+        elif kept is not None and kept.best_score is not None:
+            rows.append(("note", f"{kept.monitor} was never a number; best.ckpt is the first epoch's"))
         if self._first_step in (-1, trainer.global_step):  # -1: Lightning began no epoch
             rows.append(("note", "there was nothing left to train; give a larger training.epochs"))
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)

@@ -36,7 +36,13 @@ class WarmupAwareEarlyStopping(EarlyStopping):
         restore_from: RunCheckpoint | None = None,
     ) -> None:
         super().__init__(
-            monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True
+            monitor,
+            mode=mode,
+            patience=patience,
+            min_delta=min_delta,
+            check_on_train_epoch_end=True,
+            # A score that is not a number is no improvement, and no reason to stop: there was nothing to judge.
+            check_finite=False,
         )
         self.measure = measure or monitor
         self.warmup_epochs = warmup_epochs

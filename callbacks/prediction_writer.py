@@ -42,9 +42,9 @@ class PredictionWriter(Callback):
     """Writes what ``predict_step`` returns below ``RUN/predictions/``; it knows nothing of tasks.
 
     A prediction is a dict with ``index`` (position in the predict data), ``row`` (columns of predictions.csv) and,
-    where the task has one, ``mask`` (uint8, original size) or ``crop`` (x1, y1, x2, y2 in original pixels). Each
-    process writes its own pictures and its own part of the table; the first one joins the parts in the order of the
-    input.
+    where the task has one, ``mask`` (uint8, original size) or ``crop`` (x1, y1, x2, y2 in original pixels, or
+    None). Each process writes its own pictures and its own part of the table; the first one joins the parts in the
+    order of the input.
 
     Args:
         run: Where.
@@ -91,8 +91,7 @@ class PredictionWriter(Callback):
             if "mask" in prediction:
                 row = {"mask": self._save("masks", index, mask_image(prediction["mask"])), **row}
             if "crop" in prediction:
-                whole = self.read_image(str(self._paths[index]))
-                self._save("crops", index, Image.fromarray(cut(whole, prediction["crop"])))
+                row = {"crop": self._save_crop(index, prediction["crop"]), **row}
             writer = csv.writer(self._file, lineterminator="\n")
             if not self._columns:
                 self._columns = ["path", *row]
@@ -137,6 +136,12 @@ class PredictionWriter(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
         return path.relative_to(self.directory).as_posix()
+
+    def _save_crop(self, index: int, box_xyxy_px: Sequence[float] | None) -> str:
+        if box_xyxy_px is None:
+            return ""
+        whole = self.read_image(str(self._paths[index]))
+        return self._save("crops", index, Image.fromarray(cut(whole, box_xyxy_px)))
 
     def _put_earlier_aside(self) -> None:
         """Predictions of an earlier call are kept, and not mixed with these."""

@@ -16,8 +16,8 @@ __all__ = ["ScoresFile"]
 class ScoresFile(Callback):
     """Prints the scores, and writes ``RUN/test.json`` or ``RUN/validate.json``: the checkpoint and every score.
 
-    An absent score is null, printed as a dash. Where the task has scores of its classes, they are printed as a table, and
-    ``RUN/test_classes.csv`` holds them.
+    An absent score is null, printed as a dash. Where the task has scores of its classes, they are printed as a table,
+    and ``RUN/test_classes.csv`` holds them.
 
     Args:
         run: Where.
@@ -29,6 +29,12 @@ class ScoresFile(Callback):
         self.run = run
         self.command = command
         self.checkpoint = checkpoint
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell on what data the scores are."""
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if trainer.is_global_zero and hasattr(data, "describe"):
+            print(data.describe()[0], flush=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the scores of a test."""

@@ -191,6 +191,12 @@ class LoupeCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Let the checkpoint's card win over the data, and refuse a monitor that nobody logs."""
         card = self.checkpoint.get("loupe")
+        own = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
+        if card and card["module"] != own:
+            raise LoupeError(
+                f"--ckpt_path: the checkpoint was written by {card['module']}, and the config has {own}; "
+                f"use the config it was trained with (--config RUN/config.yaml)"
+            )
         if card:
             self.model.adopt(card)
             if self.subcommand == "predict":

@@ -95,7 +95,12 @@ def _add_demo(request: Request) -> None:
         named.update(flatten({"data": section}) if isinstance(section, dict) else {})
     named.update({key: text for key, text in request.flags.items() if text not in (None, "null")})
     keys = [f"data.{inner}{name}" for inner in ("", "init_args.") for name in ("root", "dataset")]
-    if "data" in named or any(named.get(key) for key in keys) or not request.files:
+    if (
+        request.command == "predict"
+        or "data" in named
+        or any(named.get(key) for key in keys)
+        or not request.files
+    ):
         return
     demo = read_yaml(CONFIGS / "demo.yaml")
     kind = next(

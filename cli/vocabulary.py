@@ -190,8 +190,9 @@ class Training:
         """Whether a smaller or a larger monitor is better; ``auto`` takes losses and errors as smaller."""
         if self.monitor_mode != "auto":
             return self.monitor_mode
-        name = self.monitor.rsplit("/", 1)[-1]
-        return "min" if any(word in name for word in ("loss", "error", "regularizer")) else "max"
+        # Of val/recall_per_class/glossy the score is recall_per_class.
+        score = self.monitor.split("/")[1] if "/" in self.monitor else self.monitor
+        return "min" if {"loss", "error", "regularizer"} & set(score.split("_")) else "max"
 
     def as_dict(self) -> dict[str, Any]:
         """The section as plain data for modules and checkpoints, with `monitor_mode` decided."""

@@ -39,6 +39,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     ignore_index = VOID
     in_channels = 3
+    #: What a batch holds for the task beside the picture.
+    gives: tuple[str, ...]
     #: What the task reads of the demo data: "" for the folder, or a file in it.
     demo_file = ""
     #: Whether augmentation may turn the pictures.

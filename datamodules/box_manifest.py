@@ -39,6 +39,8 @@ def find_box_samples(root: Path) -> Samples:
         raise does_not_exist("data.root", root)
     rows = read_manifest(file, required=(), may_be_empty=BOX_COLUMNS, may_repeat=True)
     boxes = [_parse(file, rows, row) for row in range(len(rows))]
+    if any(boxes) and max(max(box) for box in boxes if box) <= 1:
+        raise LoupeError(f"{file}: all boxes lie within 0..1, like shares of the picture; boxes are pixels")
     chosen = _largest(file, rows, boxes)
     samples = rows.take(chosen)
     with ThreadPoolExecutor(usable_cores()) as pool:

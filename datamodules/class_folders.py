@@ -38,6 +38,8 @@ def _part_folders(root: Path) -> dict[Path, str]:
         for folder, part in named.items()
         if not find_pictures(folder, deep=False) and _folders(folder)
     }
+    if len(named) > 1 and len(named) == len(folders):
+        parts = named  # there is nothing else, so these are parts, and what is wrong with one is told of it
     if not parts:
         return {}
     others = [folder.name for folder in folders if folder not in parts]

@@ -43,6 +43,7 @@ class ClassificationDataModule(LoupeDataModule):
         predict_path: a picture, a folder or a CSV with the column `path`.
     """
 
+    gives = ("label",)
     demo_file = "labels.csv"
 
     # The command line reads the other arguments from the base's signature.
@@ -64,9 +65,9 @@ class ClassificationDataModule(LoupeDataModule):
         everywhere = set().union(*found.values())
         names = self.label_read.class_names
         if names is None:
-            names = (
-                sorted(everywhere, key=int) if all(_is_number(n) for n in everywhere) else sorted(everywhere)
-            )
+            # Equal numbers (1, 01) by their spelling: every process must come to the same order.
+            numbers = all(_is_number(name) for name in everywhere)
+            names = sorted(everywhere, key=lambda name: (int(name) if numbers else 0, name))
         elif not names or len(set(names)) < len(names):
             raise LoupeError(f"data.read.class_names must be different names; got {names}")
         strange = sorted(everywhere - set(names))

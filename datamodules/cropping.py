@@ -58,6 +58,7 @@ class CropDataModule(LoupeDataModule):
         predict_path: a picture, a folder or a CSV with the column `path`.
     """
 
+    gives = ("box", "has_box")
     demo_file = "boxes.csv"
     turns = False
 

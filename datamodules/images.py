@@ -20,6 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 # torchvision's decoder, twice as fast as PIL, by its operator: the Python function has warned since 0.29 that it will
 # move to torchcodec (https://github.com/pytorch/vision/pull/9609). Where the operator is gone, PIL reads everything;
 # this goes when torchcodec >= 0.16 can be required.
@@ -75,6 +76,8 @@ def image_size_hw(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
+            if image.format == "TIFF":  # some versions of Pillow turn its size already, and only that
+                width, height = int(image.tag_v2[_TIFF_WIDTH]), int(image.tag_v2[_TIFF_HEIGHT])  # pyright: ignore
             # the base class's, since that of PNG decodes the whole picture to look behind it
             turned = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:

@@ -24,7 +24,8 @@ def find_predict_paths(path: str | None) -> list[str]:
     if not found.exists():
         raise does_not_exist("data.predict_path", found)
     if found.suffix.lower() == ".csv":
-        return read_manifest(found, required=()).paths
+        rows = read_manifest(found, required=(), may_repeat=True, split=False)
+        return list(dict.fromkeys(rows.paths))
     if found.suffix.lower() not in IMAGE_SUFFIXES:
         raise LoupeError(f"data.predict_path {path} is neither a picture, a folder nor a CSV")
     return [str(found)]

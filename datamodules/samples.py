@@ -26,7 +26,7 @@ class Samples:
     Args:
         names: paths as the data gives them, with `/`; what a seeded split goes by.
         paths: picture files.
-        columns: annotations by column name (`mask`: files; later `label`, `x1`, ...).
+        columns: annotations by column name (`mask`: files; `label`; `x1`, ...).
         parts: `train`, `val`, `test`, or empty where the data does not say.
     """
 
@@ -74,11 +74,13 @@ def read_manifest(
     files: Iterable[str] = ("path",),
     may_be_empty: Iterable[str] = (),
     may_repeat: bool = False,
+    split: bool = True,
 ) -> Samples:
     """A CSV with a header: `path`, the `required` columns, and perhaps `split`, these in any letter case.
 
     Entries of the columns named in `files` are paths relative to the CSV's folder and must exist. `may_be_empty` names
-    columns that are required, and their entries not; with `may_repeat` a picture may have several rows.
+    columns that are required, and their entries not; with `may_repeat` a picture may have several rows; without `split`
+    that column is not looked at.
     Raises LoupeError for a missing column, an empty entry, an unknown part, a missing file, or a picture listed twice.
     """
     filled = ["path", *required]
@@ -109,7 +111,8 @@ def read_manifest(
                 f"paths are relative to {file.parent}"
             )
     paths = columns.pop("path")
-    return Samples(names, paths, columns, _parts_of(file, header, rows))
+    parts = _parts_of(file, header, rows) if split else [""] * len(rows)
+    return Samples(names, paths, columns, parts)
 
 
 def does_not_exist(key: str, path: Path) -> LoupeError:

@@ -60,6 +60,8 @@ class SegmentationDataModule(LoupeDataModule):
         predict_path: a picture, a folder or a CSV with the column `path`.
     """
 
+    gives = ("mask",)
+
     # The command line reads the other arguments from the base's signature.
     def __init__(self, root: str | None = None, *, read: MaskRead = MaskRead(), **others: Any) -> None:
         super().__init__(root, read=read, **others)

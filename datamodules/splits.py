@@ -48,7 +48,11 @@ def split_samples(
             if strata is None:
                 rows[part], train = train[:count], train[count:]
             else:
-                rows[part], train = _take_of_each(train, [strata[i] for i in train], count)
+                rows[part], train = _take_of_each(train, [strata[i] for i in train], count, split.seed)
+    if not rows["val"] and not shares["val"]:
+        raise LoupeError(
+            "data.split.val is 0 and the data names no val part; training needs one, such as 0.15"
+        )
     if not train or not rows["val"]:
         raise LoupeError(
             f"{total} pictures are too few to split into train, val and test (data.split.val {split.val}, "
@@ -61,15 +65,16 @@ def split_samples(
     )
 
 
-def _take_of_each(rows: list[int], strata: list[str], count: int) -> tuple[list[int], list[int]]:
+def _take_of_each(rows: list[int], strata: list[str], count: int, seed: int) -> tuple[list[int], list[int]]:
     """The first rows of each stratum, `count` in all where that leaves one of each, and the rest; both in order.
 
-    Whole shares first, then one more for the largest fractions (Hamilton's method), so that the sizes add up.
+    Whole shares first, then one more for the largest fractions (Hamilton's method), so that the sizes add up;
+    of equal ones the lot decides.
     """
     sizes = Counter(strata)
     exact = {name: count * size / len(rows) for name, size in sizes.items()}
     quota = {name: min(int(share), sizes[name] - 1) for name, share in exact.items()}
-    by_fraction = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))
+    by_fraction = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], _lot(seed, name)))
     for name in by_fraction[: count - sum(quota.values())]:
         quota[name] = min(quota[name] + 1, sizes[name] - 1)
     taken: list[int] = []

@@ -9,9 +9,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from errors import LoupeError, unknown
+from errors import unknown
 from lightning_modules.backbone_training import BackboneTraining
-from lightning_modules.card import make_card, refuse_other_network
+from lightning_modules.card import make_card, refuse_other_classes, refuse_other_network, refuse_other_task
 from lightning_modules.evaluation import Evaluation
 from lightning_modules.optimization import create_optimization, refuse_divergence
 from losses import LOSSES, create_loss
@@ -44,6 +44,10 @@ class LoupeModule(LightningModule, ABC):
     losses: ClassVar[Mapping[str, Callable[..., nn.Module]]] = LOSSES
     create_loss: ClassVar[Callable[..., nn.Module]] = staticmethod(create_loss)
     compares: ClassVar[str]
+    #: How many terms with means of their own the loss has.
+    terms: ClassVar[int] = 1
+    #: What the task reads of a batch beside the picture.
+    learns: ClassVar[tuple[str, ...]]
     #: Whether the data may hold "no label here", which the loss is then told of.
     knows_void: ClassVar[bool] = False
     #: Names of the scores that the task logs for each stage beside ``loss``, as in ``val/iou``; the first is shown.
@@ -63,8 +67,7 @@ class LoupeModule(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.weights = weights
-        self.options = options
+        self.weights, self.options = weights, options
         factor = backbone_learning_rate_factor
         self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
         self.recipe: dict[str, Any] = dict(training or {})
@@ -75,7 +78,7 @@ class LoupeModule(LightningModule, ABC):
         self.used_rate = 0.0
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
-        self.train_loss = MeanLoss()
+        self.train_loss = MeanLoss(self.terms)
         self.evaluations = nn.ModuleDict()
         #: For each class the scores of the last validation or test: column -> one number a class.
         self.per_class: dict[str, list[float]] = {}
@@ -91,8 +94,8 @@ class LoupeModule(LightningModule, ABC):
         """The metric whose ``compute`` gives ``score_names``, and vectors ``NAME_per_class``."""
 
     @abstractmethod
-    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The scalar loss of the global batch; padding samples weigh nothing."""
+    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What adds up to the loss of the global batch, (T,), and of how many samples here each is the mean, (T,)."""
 
     @abstractmethod
     def update_scores(self, scores: Any, outputs: Tensor, batch: Batch) -> None:
@@ -120,16 +123,15 @@ class LoupeModule(LightningModule, ABC):
         if self.model is not None:
             return
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        found = getattr(data, "class_names", None)
-        known = self.class_names
-        if known is not None and found and list(found) != known and not self.trainer.predicting:
-            raise LoupeError(
-                f"the checkpoint knows the classes {known}, the data has {list(found)}; "
-                f"use data of the same classes, or give data.read.class_names"
-            )
+        found = list(getattr(data, "class_names", None) or [])
+        refuse_other_task(self, data)
+        if self.class_names is None:
+            self.class_names = found
+        elif not self.trainer.predicting:
+            refuse_other_classes(self.class_names, found)
         settled = data.settle_input(self.input_contract.get("interpolation") or self.input_interpolation)
-        if known is None:
-            self.class_names, self.input_contract = list(found or []), settled
+        if not self.trainer.predicting:
+            self.input_contract = settled  # a fit that goes on may have another size
         self.build(ignore_index=getattr(data, "ignore_index", None))
 
     def build(self, *, ignore_index: int | None = None) -> None:
@@ -144,9 +146,8 @@ class LoupeModule(LightningModule, ABC):
         if self.recipe:
             void = {"ignore_index": ignore_index} if self.knows_void and ignore_index is not None else {}
             self.criterion = self.create_loss(**{**void, **self.recipe["loss"]})
-            self.evaluations = nn.ModuleDict(
-                {s: Evaluation(self.create_scores(names)) for s in ("val", "test")}
-            )
+            made = {stage: Evaluation(self.create_scores(names), self.terms) for stage in ("val", "test")}
+            self.evaluations = nn.ModuleDict(made)
             if self.recipe["compile"]:
                 # In place: the keys of the state dict stay those of the plain network.
                 self.model.compile()
@@ -160,7 +161,7 @@ class LoupeModule(LightningModule, ABC):
     @property
     def built_loss(self) -> nn.Module:
         """The loss of the recipe, once it is built."""
-        assert self.criterion is not None, "a module without a training recipe has no loss"
+        assert self.criterion is not None, "without a training recipe there is no loss"
         return self.criterion
 
     @property
@@ -186,13 +187,13 @@ class LoupeModule(LightningModule, ABC):
 
     def _shared_step(self, batch: Batch, stage: Stage) -> Tensor:
         outputs = self(batch["image"])
-        loss = self.compute_loss(outputs, batch)
+        values, weights = self.loss_terms(outputs, batch)
         if stage == "train":
-            return self.log_training(loss, batch)
+            return self.log_training(values, weights)
         evaluation = cast(Evaluation, self.evaluations[stage])
-        evaluation.loss.update(loss, batch["valid"].sum())
+        evaluation.loss.update(values, weights)
         self.update_scores(evaluation.scores, outputs, batch)
-        return loss
+        return values.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to descend: that of the batch, and the regularizer."""
@@ -215,10 +216,11 @@ class LoupeModule(LightningModule, ABC):
             if bool(batch["valid"][i])
         ]
 
-    def log_training(self, loss: Tensor, batch: Batch) -> Tensor:
+    def log_training(self, values: Tensor, weights: Tensor) -> Tensor:
         """Log the training loss; returns it with the regularizer's penalty added."""
+        loss = values.sum()
         self.used_rate = float(self.schedule.get_last_lr()[-1])
-        self.train_loss.update(loss, batch["valid"].sum())
+        self.train_loss.update(values, weights)
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         if self.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
             self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
@@ -241,7 +243,7 @@ class LoupeModule(LightningModule, ABC):
         self.backbone_training.begin(self.network, self.current_epoch)
 
     def on_after_backward(self) -> None:
-        """Average a thawed backbone's gradients, which DDP does not know of."""
+        """Average a thawed backbone's gradients: DDP does not know of them."""
         self.backbone_training.average_gradients(self.network, self.trainer)
 
     def on_train_epoch_end(self) -> None:
@@ -281,9 +283,7 @@ class LoupeModule(LightningModule, ABC):
     @property
     def schedule(self) -> Schedule:
         """The learning-rate schedule of the running fit."""
-        schedule = self.lr_schedulers()
-        assert isinstance(schedule, Schedule)
-        return schedule
+        return cast(Schedule, self.lr_schedulers())
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the recipe."""

@@ -24,6 +24,7 @@ class ClassificationModule(LoupeModule):
         training: Set by the `training:` section.
     """
 
+    learns: ClassVar[tuple[str, ...]] = ("label",)
     compares: ClassVar[str] = "a class for each picture"
     score_names: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "f1")
     class_score_names: ClassVar[tuple[str, ...]] = ("recall",)
@@ -53,9 +54,10 @@ class ClassificationModule(LoupeModule):
         """A confusion matrix over all pictures."""
         return ClassificationScores(len(class_names))
 
-    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The loss between logits (B, K) and ``label``."""
-        return self.built_loss(outputs, batch["label"], sample_weight=batch["valid"])
+    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss between logits (B, K) and ``label``, a mean over the pictures."""
+        loss = self.built_loss(outputs, batch["label"], sample_weight=batch["valid"])
+        return loss[None], batch["valid"].sum()[None]
 
     def update_scores(self, scores: ClassificationScores, outputs: Tensor, batch: Batch) -> None:
         """Count the pictures of a batch."""
@@ -63,7 +65,7 @@ class ClassificationModule(LoupeModule):
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the likeliest class, its probability, and the probability of each class."""
-        probs = outputs[position].double().softmax(0).tolist()
+        probs = outputs[position].float().cpu().double().softmax(0).tolist()
         names = self.class_names or []
         best = max(range(len(probs)), key=probs.__getitem__)
         each = {f"prob_{name}": round(prob, 6) for name, prob in zip(names, probs, strict=True)}

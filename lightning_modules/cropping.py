@@ -31,6 +31,8 @@ class CropModule(LoupeModule):
 
     losses: ClassVar[Mapping[str, Callable[..., nn.Module]]] = BOX_LOSSES
     create_loss: ClassVar[Callable[..., nn.Module]] = staticmethod(create_box_loss)
+    learns: ClassVar[tuple[str, ...]] = ("box", "has_box")
+    terms: ClassVar[int] = 2
     compares: ClassVar[str] = "a box for each picture"
     score_names: ClassVar[tuple[str, ...]] = ("box_iou", "box_iou_50", "confidence_auroc")
 
@@ -62,15 +64,17 @@ class CropModule(LoupeModule):
         """Box IoU and the AUROC of the confidence."""
         return BoxScores()
 
-    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The box loss in 0..1 of the network's input, where there is a box, and that of the confidence."""
-        return self.built_loss(
+    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The box loss in 0..1 of the network's input, a mean over the objects; the confidence's over all pictures."""
+        criterion: Any = self.built_loss
+        values = criterion.terms(
             _corners(outputs),
             batch["box"],
             has_box=batch["has_box"],
             confidence=outputs[:, 4],
             sample_weight=batch["valid"],
         )
+        return values, torch.stack([(batch["has_box"] & batch["valid"]).sum(), batch["valid"].sum()])
 
     def update_scores(self, scores: BoxScores, outputs: Tensor, batch: Batch) -> None:
         """Compare boxes in pixels of the original pictures: what is predicted is cut at the picture's border."""
@@ -91,7 +95,9 @@ class CropModule(LoupeModule):
             **dict(zip(("x1", "y1", "x2", "y2"), corners, strict=True)),
             "confidence": round(confidence, 6),
         }
-        return {"row": row, "crop": corners} if self.save_crops and confidence >= 0.5 else {"row": row}
+        return (
+            {"row": row, "crop": corners if confidence >= 0.5 else None} if self.save_crops else {"row": row}
+        )
 
 
 def to_original_box(box: Tensor, size_hw: Any, to_original: Tensor) -> Tensor:

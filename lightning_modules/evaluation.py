@@ -15,12 +15,13 @@ class Evaluation(nn.Module):
 
     Args:
         scores: The task's metric; its ``compute`` gives scalars, and vectors named ``NAME_per_class``.
+        terms: How many terms with means of their own the loss has.
     """
 
-    def __init__(self, scores: Metric) -> None:
+    def __init__(self, scores: Metric, terms: int) -> None:
         super().__init__()
         self.scores: Any = scores
-        self.loss = MeanLoss()
+        self.loss = MeanLoss(terms)
 
     def finish(self) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
         """Scalars by name, ``loss`` among them, and columns of one number a class; starts anew."""

@@ -27,6 +27,7 @@ class SegmentationModule(LoupeModule):
         training: Set by the `training:` section.
     """
 
+    learns: ClassVar[tuple[str, ...]] = ("mask",)
     compares: ClassVar[str] = "a class for each pixel"
     knows_void: ClassVar[bool] = True
     score_names: ClassVar[tuple[str, ...]] = ("iou", "dice", "accuracy")
@@ -53,9 +54,10 @@ class SegmentationModule(LoupeModule):
         """A confusion matrix over all pixels."""
         return SegmentationScores(len(class_names))
 
-    def compute_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The loss between logits (B, K, H, W) and ``mask``."""
-        return self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"])
+    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss between logits (B, K, H, W) and ``mask``, a mean over the pictures."""
+        loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"])
+        return loss[None], batch["valid"].sum()[None]
 
     def update_scores(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> None:
         """Count the pixels of a batch."""

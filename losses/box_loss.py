@@ -47,6 +47,20 @@ class BoxLoss(nn.Module, ABC):
         confidence: Tensor | None = None,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
+        return self.terms(
+            box, target, has_box=has_box, confidence=confidence, sample_weight=sample_weight
+        ).sum()
+
+    def terms(
+        self,
+        box: Tensor,
+        target: Tensor,
+        *,
+        has_box: Tensor | None = None,
+        confidence: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
+        """What the loss is the sum of: the box term, and with ``confidence`` its cross entropy, (1,) or (2,)."""
         _check_shapes(self.name, box, target, has_box, confidence, sample_weight)
         ones = torch.ones(len(box), dtype=torch.bool, device=box.device)
         has_box = ones if has_box is None else has_box
@@ -62,15 +76,15 @@ class BoxLoss(nn.Module, ABC):
             sums = _sums(self.sample_loss(preds, truth), weight * counted)
             if confidence is None:
                 (total,) = global_sum(sums)
-                return ratio(total[0], total[1]).to(dtype)
+                return ratio(total[0], total[1]).to(dtype)[None]
             # 0 for a sample that does not exist: its weight would not stop a NaN.
             logits = torch.where(
                 weight != 0, confidence.to(dtype), torch.zeros((), dtype=dtype, device=box.device)
             )
             unsure = _sums(F.softplus(torch.where(has_box, -logits, logits)), weight)
             boxes, sureness = global_sum(sums, unsure)
-            loss = ratio(boxes[0], boxes[1]) + self.confidence_weight * ratio(sureness[0], sureness[1])
-            return loss.to(dtype)
+            box_term, other = ratio(boxes[0], boxes[1]), ratio(sureness[0], sureness[1])
+            return torch.stack([box_term, self.confidence_weight * other]).to(dtype)
 
     @abstractmethod
     def sample_loss(self, preds: Tensor, target: Tensor) -> Tensor:

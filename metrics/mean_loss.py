@@ -15,8 +15,16 @@ class MeanLoss(Metric):
     by all its samples, and every process gets the same number. A batch of weight 0 counts for nothing, whatever its
     value. Sums are float64, or float32 where a machine has Apple's GPU.
 
+    A loss of several ``terms`` whose means run over different samples (boxes over the pictures with an object) is the
+    sum of the terms' own means; a term that weighs nothing is 0 beside others.
+
     >>> loss = MeanLoss()
     >>> loss.update(torch.tensor(1.0), 3); loss.update(torch.tensor(2.0), 1); loss.compute().item()
+    1.25
+    >>> both = MeanLoss(terms=2)
+    >>> both.update(torch.tensor([1.0, 0.5]), torch.tensor([1, 2]))
+    >>> both.update(torch.tensor([3.0, 0.0]), torch.tensor([0, 2]))
+    >>> both.compute().item()  # 1 + (0.5 * 2 + 0 * 2) / 4
     1.25
     """
 
@@ -25,20 +33,24 @@ class MeanLoss(Metric):
     total: Tensor
     weight: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, terms: int = 1) -> None:
         super().__init__()
         # Apple's GPU has no float64, and the state travels with the module.
         dtype = torch.float32 if torch.backends.mps.is_available() else torch.float64
-        self.add_state("total", torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
-        self.add_state("weight", torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(terms, dtype=dtype), dist_reduce_fx="sum")
+        self.add_state("weight", torch.zeros(terms, dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, weight: Tensor | float = 1.0) -> None:
-        """Add the mean loss of a global batch, a scalar, with the number of its valid samples on this process."""
-        weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device)
-        value = value.detach().to(self.total)
+        """Add the loss of a global batch, with the number of samples on this process that it is the mean of.
+
+        Both are scalars, or vectors of one number a term.
+        """
+        weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device).view(-1)
+        value = value.detach().to(self.total).view(-1)
         self.total = self.total + torch.where(weight > 0, value * weight, torch.zeros_like(value))
         self.weight = self.weight + weight
 
     def compute(self) -> Tensor:
         """The mean so far, a scalar."""
-        return self.total / self.weight
+        means = torch.where(self.weight > 0, self.total / self.weight, 0.0)
+        return torch.where((self.weight > 0).any(), means.sum(), torch.nan)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from errors import LoupeError
+
 __all__ = [
     "BackboneModel",
     "accepts_single_sample",
@@ -87,7 +89,8 @@ def unused_parameters(model: nn.Module, image_shape: tuple[int, int, int, int]) 
     with torch.enable_grad():
         try:
             output = functional_call(model, {**parameters, **buffers}, image)
-        except (RuntimeError, NotImplementedError):  # an encoder that looks at values: nothing is known of it
+        # An encoder that looks at values, or wants another size: nothing is known of it.
+        except (RuntimeError, NotImplementedError, AssertionError):
             return frozenset()
         output.sum().backward()
     return frozenset(name for name, parameter in parameters.items() if parameter.grad is None)
@@ -107,10 +110,13 @@ def accepts_single_sample(model: nn.Module, shape: tuple[int, int, int]) -> bool
         # A compiled network must not be compiled for the meta device.
         with torch.compiler.set_stance("force_eager"):
             functional_call(model, {**state, **buffers}, (image,))
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        return False
+    except (ValueError, RuntimeError, AssertionError) as error:
+        if "more than 1 value per channel" in str(error):
+            return False
+        height, width = shape[1:]
+        raise LoupeError(
+            f"the network cannot take pictures of {height}x{width} (data.image_size): {error}"
+        ) from error
     finally:
         model.train(was_training)
     return True

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from errors import LoupeError
 from models.backbone import BackboneModel, unused_parameters
 from models.input import InputNormalization, MeanStd
-from models.timm_backbone import backbone_mean_std, create_backbone
+from models.timm_backbone import backbone_mean_std, backbone_of, create_backbone, native_size
 
 __all__ = ["NAMES", "Classifier", "create_classifier"]
 
@@ -69,18 +69,5 @@ def create_classifier(
     model = Classifier(
         network, features=shape[0], num_classes=num_classes, mean_std=mean_std, in_channels=in_channels
     )
-    model.retire(unused_parameters(model, (2, in_channels, 64, 64)))
+    model.retire(unused_parameters(model, (2, in_channels, *native_size(network))))
     return model
-
-
-def backbone_of(name: str, presets: Mapping[str, str], encoder: str | None) -> str:
-    """The backbone that a preset names, or the one given; LoupeError where they differ or none is known."""
-    fixed = presets.get(name)
-    if fixed and encoder not in (None, fixed):
-        raise LoupeError(
-            f"{name} has the backbone {fixed}, got '{encoder}'; use '{name.split('_')[0]}' without it"
-        )
-    found = encoder or fixed
-    if found is None:
-        raise LoupeError(f"{name} needs a backbone; give encoder, any network of timm, such as resnetv2_50")
-    return found

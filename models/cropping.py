@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from errors import LoupeError
 from models.backbone import BackboneModel, unused_parameters
-from models.classification import backbone_of
 from models.input import InputNormalization, MeanStd
-from models.timm_backbone import backbone_mean_std, create_backbone
+from models.timm_backbone import backbone_mean_std, backbone_of, create_backbone, native_size
 
 __all__ = ["NAMES", "BoxHead", "Cropper", "create_cropper"]
 
@@ -124,9 +123,9 @@ def create_cropper(
     backbone = backbone_of(name, PRESETS, encoder)
     settings = dict(options or {})
     min_size, hidden = settings.pop("min_size", 0.02), settings.pop("hidden", 128)
-    if not 0 < min_size < 1:
+    if isinstance(min_size, bool) or not isinstance(min_size, (int, float)) or not 0 < min_size < 1:
         raise LoupeError(
-            f"min_size is {min_size}; it is a share of the picture's side between 0 and 1, such as 0.02"
+            f"min_size is {min_size!r}; it is a share of the picture's side between 0 and 1, such as 0.02"
         )
     if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
         raise LoupeError(f"hidden is {hidden!r}; it is a number of channels")
@@ -152,9 +151,9 @@ def create_cropper(
 
 def _drop_unused(model: Cropper, in_channels: int) -> None:
     """Take out the layers that only the classifier behind the feature map would use, such as MobileNetV3's last one."""
-    unused = unused_parameters(model, (2, in_channels, 64, 64))
+    unused = unused_parameters(model, (2, in_channels, *native_size(model.network)))
     for name, layer in model.network.named_children():
         own = {f"network.{name}.{parameter}" for parameter, _ in layer.named_parameters()}
         if own and own <= unused:
             setattr(model.network, name, nn.Identity())
-    model.retire(unused_parameters(model, (2, in_channels, 64, 64)))
+    model.retire(unused_parameters(model, (2, in_channels, *native_size(model.network))))

@@ -14,7 +14,14 @@ from models.input import IMAGENET, MeanStd
 from models.upstream_errors import upstream_errors
 from models.weights import from_hub, hub_errors
 
-__all__ = ["backbone_interpolation", "backbone_mean_std", "create_backbone", "resolve_backbone"]
+__all__ = [
+    "backbone_interpolation",
+    "backbone_mean_std",
+    "backbone_of",
+    "create_backbone",
+    "native_size",
+    "resolve_backbone",
+]
 
 # Ours to set.
 _RESERVED = {
@@ -99,8 +106,7 @@ def create_backbone(
         settings = {**_any_size(draft, options), **options}
         with torch.device("meta"):
             draft = timm.create_model(name, num_classes=0, in_chans=in_channels, **settings).eval()
-            side = draft.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
-            image = torch.zeros(1, in_channels, side, side)
+            image = torch.zeros(1, in_channels, *native_size(draft))
             shape = tuple((draft(image) if pooled else draft.forward_features(image)).shape[1:])
         with hub_errors(name, str(weights)) if from_the_hub else nullcontext():
             network: Any = timm.create_model(
@@ -118,3 +124,23 @@ def _any_size(network: nn.Module, options: Mapping[str, Any]) -> dict[str, Any]:
     if "strict_img_size" in known:
         return {"strict_img_size": False}
     return {"dynamic_img_size": True} if "dynamic_img_size" in known else {}
+
+
+def native_size(network: nn.Module) -> tuple[int, int]:
+    """Height and width, pixels, of the pictures that timm's network was made for: any network takes these."""
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    height, width = config.get("input_size", (3, 224, 224))[1:]
+    return int(height), int(width)
+
+
+def backbone_of(name: str, presets: Mapping[str, str], encoder: str | None) -> str:
+    """The backbone that a preset names, or the one given; LoupeError where they differ or none is known."""
+    fixed = presets.get(name)
+    if fixed and encoder not in (None, fixed):
+        raise LoupeError(
+            f"{name} has the backbone {fixed}, got '{encoder}'; use '{name.split('_')[0]}' without it"
+        )
+    found = encoder or fixed
+    if found is None:
+        raise LoupeError(f"{name} needs a backbone; give encoder, any network of timm, such as resnetv2_50")
+    return found

@@ -103,7 +103,15 @@ def test_the_default_loss_of_another_task_names_its_file(
 
 # --- keys ---------------------------------------------------------------------------------------------------------
 
-SCHEDULES = "constant cosine_annealing exponential step polynomial reduce_on_plateau one_cycle".split()
+SCHEDULES = [
+    "constant",
+    "cosine_annealing",
+    "exponential",
+    "step",
+    "polynomial",
+    "reduce_on_plateau",
+    "one_cycle",
+]
 KEYS: dict[str, list[tuple[str, ...]]] = {
     "epochs": [("epochs=2", "batch_size=8")],
     "batch_size": [("batch_size=5",)],
