@@ -89,8 +89,7 @@ def unused_parameters(model: nn.Module, image_shape: tuple[int, int, int, int]) 
     with torch.enable_grad():
         try:
             output = functional_call(model, {**parameters, **buffers}, image)
-        # An encoder that looks at values, or wants another size: nothing is known of it.
-        except (RuntimeError, NotImplementedError, AssertionError):
+        except (RuntimeError, NotImplementedError):  # an encoder that looks at values: nothing is known of it
             return frozenset()
         output.sum().backward()
     return frozenset(name for name, parameter in parameters.items() if parameter.grad is None)

@@ -272,7 +272,7 @@ def test_parts_that_the_data_names_are_kept() -> None:
         (10, None, Split(val=0.6, test=0.5), r"leave nothing to train on"),
         (2, None, Split(), r"2 pictures are too few"),
         (1, None, Split(test=0.0), r"1 pictures are too few"),
-        (5, None, Split(val=0.0), r"too few|name the parts"),
+        (5, None, Split(val=0.0), r"data.split.val is 0 and the data names no val part"),
         (4, ["val"] * 4, Split(), r"only val pictures and none to train on"),
     ],
 )
