@@ -1,62 +1,76 @@
-"""A batch as the losses compute with it: checked, flattened to (N, C, P), clean of what does not count."""
+"""A batch as the losses compute with it: checked for what fits together, and flattened; nothing is copied yet."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from errors import LoupeError
-from losses.reduction import accumulator, counted_positions, hide
-from losses.targets import Kind, RangeCheck, bounds, kind_of
+from losses.reduction import accumulator
+from losses.targets import Kind, kind_of
 
 __all__ = ["Batch", "prepare"]
 
+_NO_CLASS = -(2**62)  # what marks a position as absent where the user named no number for that
 
-@dataclass
+
+@dataclass(frozen=True)
 class Batch:
-    """One batch, P positions a sample. What several parts of a loss need is computed once.
+    """One batch of N samples with P positions each.
 
-    logits: (N, C, P) float32 or float64, 0 where ignored. target: (N, P) int64 class numbers for a hard
-    multiclass target, else (N, C, P), bool if hard and of the logits' dtype if soft. counted: bool (N, P),
-    for multi-label (N, C, P), None where all count. sample_weight: (N,) in the dtype of sums, or None.
+    logits: (N, C, P), as they came. target: (N, P) class numbers for a hard multiclass target, else (N, C, P), as it
+    came. sample_weight: (N,) or None. soft: the target holds probabilities.
     """
 
+    loss: str
     kind: Kind
     soft: bool
+    ignore_index: int | None
     logits: Tensor
     target: Tensor
-    counted: Tensor | None
     sample_weight: Tensor | None
 
     @property
     def channels(self) -> int:
         return self.logits.shape[1]
 
-    @cached_property
-    def log_probs(self) -> Tensor:
-        """Log of the softmax, (N, C, P)."""
-        return torch.log_softmax(self.logits, dim=1)
-
-    @cached_property
-    def probs(self) -> Tensor:
-        """Softmax, or sigmoid for binary and multi-label, (N, C, P)."""
-        if self.kind != "multiclass":
-            return torch.sigmoid(self.logits)
-        if "log_probs" in self.__dict__:
-            return self.log_probs.exp()
-        return torch.softmax(self.logits, dim=1)
+    @property
+    def groups(self) -> int:
+        """How many questions are answered at a position: one, or with multi-label one for each channel."""
+        return self.channels if self.kind == "multilabel" else 1
 
     @property
-    def lowest(self) -> float:
-        """A floor for log-probabilities, reached only by logits further apart than the dtype can hold."""
-        return torch.finfo(self.logits.dtype).min / 4
+    def classes(self) -> int:
+        """How many answers exclude each other: the channels, or negative and positive."""
+        return self.channels if self.kind == "multiclass" else 2
 
-    @cached_property
-    def log_prob_of_target(self) -> Tensor:
-        """Log-probability of the true class for a hard multiclass target, (N, P)."""
-        picked = self.log_probs.gather(1, self.target.unsqueeze(1)).squeeze(1)
-        return picked.clamp(min=self.lowest)
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of what is computed for a position."""
+        return torch.float64 if self.logits.dtype == torch.float64 else torch.float32
+
+    @property
+    def accumulator(self) -> torch.dtype:
+        """The precision of sums."""
+        return accumulator(self.logits.device)
+
+    def as_one_sample(self) -> "Batch":
+        """The same with samples of one position, such as pictures with labels, as the positions of a single sample.
+
+        That is how they are added up fast. Only where nothing tells the samples apart but which of them exist.
+        """
+        weight = self.sample_weight
+        if self.kind != "multiclass" or self.soft or self.logits.shape[2] != 1 or len(self.logits) < 2:
+            return self
+        target, ignore = self.target.T, self.ignore_index
+        if weight is not None:
+            if weight.dtype != torch.bool:
+                return self
+            ignore = _NO_CLASS if ignore is None else ignore
+            target = target.long().masked_fill(~weight, ignore)
+        logits = self.logits.squeeze(2).T.unsqueeze(0)
+        return replace(self, logits=logits, target=target, sample_weight=None, ignore_index=ignore)
 
 
 def prepare(
@@ -68,36 +82,22 @@ def prepare(
     multilabel: bool,
     ignore_index: int | None,
     probabilities: bool,
-    range_check: RangeCheck,
 ) -> Batch:
-    """Check a batch and bring it into the form of ``Batch``. Raises LoupeError on whatever does not fit."""
+    """Check shapes and dtypes and bring them into the form of ``Batch``. Raises LoupeError on what does not fit."""
     kind = kind_of(
         logits, target, sample_weight, loss=loss, multilabel=multilabel, probabilities=probabilities
     )
     soft = target.is_floating_point() and probabilities
     if kind == "multiclass" and soft and ignore_index is not None:
         raise LoupeError(f"{loss}: ignore_index={ignore_index} cannot mark a position in class probabilities")
-    n, channels = logits.shape[:2]
-    positions = logits[0, 0].numel() if n else 0
-    x = logits.reshape(n, channels, positions)
-    hard_classes = kind == "multiclass" and not soft
-    t = target.reshape(n, positions) if hard_classes else target.reshape(n, channels, positions)
-    if not t.is_floating_point() and t.dtype != torch.bool:
-        t = t.long()  # before comparing: -100 is not a uint8
-
-    if kind == "multiclass" and soft:
-        counted = counted_positions(t[:, 0], None, sample_weight)
-    else:
-        counted = counted_positions(t, ignore_index, sample_weight)
-    t = hide(t, counted)
-    range_check(bounds(t, counted, sample_weight, loss=loss, kind=kind, channels=channels, soft=soft))
-
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    if soft:
-        t = t.to(dtype)
-    elif kind != "multiclass":
-        t = t.bool()
-    elif t.device.type != "cpu":
-        t = t.clamp(0, channels - 1)  # RangeCheck tells of classes out of range: no kernel should fail first
-    weight = None if sample_weight is None else sample_weight.to(accumulator(logits.device))
-    return Batch(kind, soft, hide(x, counted).to(dtype), t, counted, weight)
+    n, channels, positions = logits.shape[0], logits.shape[1], math.prod(logits.shape[2:])
+    shape = (n, positions) if kind == "multiclass" and not soft else (n, channels, positions)
+    return Batch(
+        loss,
+        kind,
+        soft,
+        ignore_index,
+        logits.reshape(n, channels, positions),
+        target.reshape(shape),
+        sample_weight,
+    )

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from errors import LoupeError
 from losses import options
-from losses.loss import autocast_off
+from losses.precision import autocast_off
 from losses.reduction import accumulator, global_sum, ratio
-from losses.targets import Bound, RangeCheck
+from losses.targets import Bound, RangeCheck, weight_bound
 
 __all__ = ["BoxLoss"]
 
@@ -127,6 +127,5 @@ def _bounds(loss: str, preds: Tensor, target: Tensor, weight: Tensor) -> list[Bo
     for what, box in (("predicted", preds), ("true", target)):
         text = f"{loss}: a {what} box is inverted, x2 - x1 or y2 - y1 is {{found}}; valid: at least 0"
         found.append(Bound(*(box[:, 2:] - box[:, :2]).aminmax(), 0, torch.finfo(box.dtype).max, text))
-    text = f"{loss}: sample_weight holds {{found}}; valid: finite numbers of at least 0"
-    found.append(Bound(*weight.aminmax(), 0, torch.finfo(weight.dtype).max, text))
+    found.append(weight_bound(weight, loss=loss))
     return found

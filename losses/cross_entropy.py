@@ -1,17 +1,19 @@
 """Cross entropy, the default of classification."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from losses import options
 from losses.batch import Batch
+from losses.chunk import Chunk
 from losses.loss import Loss
-from losses.reduction import mean_sums, ratio
+from losses.reduction import accumulator, hide, over_samples, ratio
+from losses.term import Quantity, Sums, Term, for_classes
 
-__all__ = ["CrossEntropyLoss", "cross_entropy_sums"]
+__all__ = ["CrossEntropyLoss", "CrossEntropyTerm"]
 
 
 class CrossEntropyLoss(Loss):
@@ -46,58 +48,45 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = options.number("label_smoothing", label_smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
-    def local_sums(self, batch: Batch) -> Tensor:
-        return cross_entropy_sums(batch, self.class_weight, self.label_smoothing, self.normalization)
-
-    def value(self, sums: Tensor) -> Tensor:
-        return ratio(sums[0], sums[1])
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        term = CrossEntropyTerm(self.name, self.class_weight, self.label_smoothing, self.normalization)
+        return [(1.0, term)]
 
 
-def cross_entropy_sums(
-    batch: Batch, class_weight: Tensor | None, smoothing: float, normalization: str
-) -> Tensor:
-    """The sums of the mean cross entropy, (2,), see ``mean_sums``."""
-    w = None if class_weight is None else class_weight.to(batch.logits.dtype)
-    loss, weight = (_softmax if batch.kind == "multiclass" else _sigmoid)(batch, w, smoothing)
-    share = weight if normalization == "weights" else None
-    return mean_sums(loss, share, batch.counted, batch.sample_weight)
+@dataclass(frozen=True, eq=False)
+class CrossEntropyTerm(Term):
+    """The mean of ``-sum_c w_c t'_c log p_c``."""
 
+    smoothing: float
+    normalization: str
 
-def _softmax(batch: Batch, w: Tensor | None, smoothing: float) -> tuple[Tensor, Tensor | None]:
-    """Cost and class weight of each position, (N, P)."""
-    if batch.soft:
-        weighted = batch.target if w is None else batch.target * w.view(1, -1, 1)
-        loss = -(weighted * batch.log_probs.clamp(min=batch.lowest)).sum(1)
-        weight = None if w is None else weighted.sum(1)
-    else:
-        loss = -batch.log_prob_of_target
-        weight = None if w is None else w[batch.target]
-        if weight is not None:
-            loss = loss * weight
-    if smoothing:
-        each = batch.log_probs
-        if w is not None:
-            each = each.clamp(min=batch.lowest) * w.view(1, -1, 1)
-        even = -each.sum(1).clamp(min=batch.lowest)
-        loss = (1 - smoothing) * loss + smoothing / batch.channels * even
-    return loss, weight
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return Quantity.NLL, Quantity.MASS, *([Quantity.EVEN] if self.smoothing else [])
 
+    def sums(self, chunk: Chunk) -> Tensor:
+        log_prob = chunk.log_prob_of_target.unsqueeze(1) if chunk.hard else chunk.log_probs
+        cost = -(chunk.mass * log_prob).sum(2)
+        even = [-chunk.log_probs.sum(2)] if self.smoothing else []
+        return torch.stack([cost, chunk.mass_sums, *even]).to(accumulator(cost.device))
 
-def _sigmoid(batch: Batch, w: Tensor | None, smoothing: float) -> tuple[Tensor, Tensor | None]:
-    """Cost and class weight of each element, (N, C, P)."""
-    x, t = batch.logits, batch.target
-    if batch.soft or smoothing:
-        positive = t.to(x.dtype) * (1 - smoothing) + smoothing / 2
-        negative = 1 - positive
-        if w is not None and batch.kind == "binary":
-            positive, negative = w[1] * positive, w[0] * negative
-        loss = -(positive * F.logsigmoid(x) + negative * F.logsigmoid(-x))
-    else:
-        loss = -F.logsigmoid(torch.where(t, x, -x))
-    if w is None:
-        return loss, None
-    if batch.kind == "multilabel":
-        weight = w.view(1, -1, 1).expand_as(loss)
-        return loss * weight, weight
-    weight = torch.where(t, w[1], w[0]) if not batch.soft else w[0] + (w[1] - w[0]) * t
-    return (loss if batch.soft or smoothing else loss * weight), weight
+    def slopes(self, chunk: Chunk, grad: Tensor) -> Tensor:
+        slopes = chunk.mass * -grad[0].unsqueeze(2)
+        if self.smoothing:
+            slopes -= hide(grad[2].unsqueeze(2).expand_as(slopes), chunk.counted)
+        return slopes
+
+    def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
+        cost, mass = sums.of_term[:2]
+        size = sums.counted
+        if self.smoothing:
+            cost = (1 - self.smoothing) * cost + self.smoothing / batch.classes * sums.of_term[2]
+        if self.class_weight is not None:
+            weight = for_classes(self.class_weight, batch).to(cost.dtype)
+            cost = weight * cost
+            if self.normalization == "weights":
+                size = (weight * mass).sum(2)
+        return over_samples(torch.stack([cost.sum((1, 2)), size.sum(1)]), batch.sample_weight, dim=1)
+
+    def value(self, totals: Tensor) -> Tensor:
+        return ratio(totals[0], totals[1])

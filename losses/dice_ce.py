@@ -1,5 +1,6 @@
 """Dice plus cross entropy, the usual choice for segmentation."""
 
+from dataclasses import replace
 from typing import Literal
 
 from errors import LoupeError
@@ -8,6 +9,8 @@ from losses.batch import Batch
 from losses.cross_entropy import CrossEntropyLoss
 from losses.dice import DiceLoss
 from losses.loss import Loss
+from losses.regions import RegionTerm
+from losses.term import Term
 
 __all__ = ["DiceCELoss"]
 
@@ -68,11 +71,16 @@ class DiceCELoss(Loss):
             multilabel=multilabel,
         )
 
-    def parts(self) -> list[tuple[float, Loss]]:
-        # Cross entropy first: dice then takes its probabilities from the same log-softmax.
-        both: list[tuple[float, Loss]] = [(self.ce_weight, self.cross_entropy), (self.dice_weight, self.dice)]
-        return [(weight, part) for weight, part in both if weight]
-
-    def check(self, batch: Batch) -> None:
-        self.dice.regions.check(batch, self.name, class_weight=None)
-        super().check(batch)
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        parts: list[tuple[float, Loss]] = [
+            (self.ce_weight, self.cross_entropy),
+            (self.dice_weight, self.dice),
+        ]
+        terms = [
+            (w, replace(term, loss=self.name)) for w, part in parts if w for _, term in part.terms(batch)
+        ]
+        if (
+            batch.kind == "binary"
+        ):  # one region for dice: the weights are those of the cross entropy's two classes
+            return [(w, replace(t, class_weight=None) if isinstance(t, RegionTerm) else t) for w, t in terms]
+        return terms

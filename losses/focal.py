@@ -1,16 +1,18 @@
 """Focal loss, for classes of very different size."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from errors import LoupeError
 from losses import options
 from losses.batch import Batch
-from losses.loss import Loss, check_length
-from losses.reduction import mean_sums, ratio
+from losses.chunk import Chunk
+from losses.loss import Loss
+from losses.reduction import accumulator, over_samples, ratio
+from losses.term import Quantity, Sums, Term, check_length, for_classes
 
 __all__ = ["FocalLoss"]
 
@@ -65,87 +67,86 @@ class FocalLoss(Loss):
             "normalization", normalization, ["count", "weights", "positives"]
         )
 
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        term = FocalTerm(
+            self.name,
+            self.class_weight,
+            alpha=self.alpha,
+            highest_alpha=self._highest_alpha,
+            gamma=self.gamma,
+            normalization=self.normalization,
+        )
+        return [(1.0, term)]
+
+
+@dataclass(frozen=True, eq=False)
+class FocalTerm(Term):
+    """The mean of ``sum_c alpha_c w_c t_c f(p_c)``, ``f = -(1 - p)^gamma log p``.
+
+    With ``r = 1 - p``, added up from the other classes, and ``v = -log(p) / r``, which is 1 at r = 0, the derivative
+    of f by ``log p`` is ``-r^gamma (1 + gamma p v)``: nothing in it can overflow, whatever gamma.
+    """
+
+    alpha: Tensor | None
+    highest_alpha: float
+    gamma: float
+    normalization: str
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return Quantity.FOCAL, Quantity.MASS
+
+    @property
+    def exponent(self) -> float | None:
+        return self.gamma
+
     def check(self, batch: Batch) -> None:
         super().check(batch)
-        check_length(self.name, "alpha", self.alpha, 2 if batch.kind == "binary" else batch.channels, batch)
+        check_length(self.loss, "alpha", self.alpha, batch)
         complement = self.alpha is not None and (batch.kind == "multilabel" or self.alpha.ndim == 0)
-        if complement and batch.kind != "multiclass" and self._highest_alpha > 1:
+        if complement and batch.kind != "multiclass" and self.highest_alpha > 1:
             raise LoupeError(
-                f"focal: alpha is {self._highest_alpha:g}, but the negatives get 1 - alpha; valid: 0 to 1"
+                f"{self.loss}: alpha is {self.highest_alpha:g}, but the negatives get 1 - alpha; valid: 0 to 1"
             )
 
-    def local_sums(self, batch: Batch) -> Tensor:
-        if batch.kind == "multiclass":
-            loss, weight, positive = self._softmax(batch)
+    def sums(self, chunk: Chunk) -> Tensor:
+        if chunk.hard:
+            log_prob, rest = chunk.log_prob_of_target.unsqueeze(1), chunk.rest_of_target.unsqueeze(1)
         else:
-            loss, weight, positive = self._sigmoid(batch)
-        share = {"count": None, "weights": weight, "positives": positive}[self.normalization]
-        return mean_sums(loss, share, batch.counted, batch.sample_weight)
+            log_prob, rest = chunk.log_probs, chunk.rests
+        log_prob = torch.where(rest < 0.5, torch.log1p(-rest), log_prob)  # the more exact of two equal ones
+        power = rest.pow(self.gamma)
+        certain = rest < torch.finfo(rest.dtype).tiny
+        v = torch.where(certain, 1.0, -log_prob / torch.where(certain, 1.0, rest))
+        chunk.kept[self] = -power * (1 + self.gamma * log_prob.exp() * v)
+        cost = -(chunk.mass * (power * log_prob)).sum(2)
+        return torch.stack([cost, chunk.mass_sums]).to(accumulator(cost.device))
 
-    def value(self, sums: Tensor) -> Tensor:
+    def slopes(self, chunk: Chunk, grad: Tensor) -> Tensor:
+        return (chunk.mass * grad[0].unsqueeze(2)).mul_(chunk.kept[self])
+
+    def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
+        cost, mass = sums.of_term
+        size = sums.counted
+        if self.alpha is not None:
+            cost = self._alpha(self.alpha, batch).to(cost.dtype) * cost
+        if self.class_weight is not None:
+            weight = for_classes(self.class_weight, batch).to(cost.dtype)
+            cost = weight * cost
+            if self.normalization == "weights":
+                size = (weight * mass).sum(2)
         if self.normalization == "positives":
-            return sums[0] / torch.where(sums[1] > 0, sums[1], torch.ones_like(sums[1]))
-        return ratio(sums[0], sums[1])
+            size = mass[..., 1:].sum(2)
+        return over_samples(torch.stack([cost.sum((1, 2)), size.sum(1)]), batch.sample_weight, dim=1)
 
-    def _softmax(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Cost, class weight and share of positives of each position, (N, P)."""
-        w, alpha = self._in_dtype(batch)
-        scale = alpha if w is None else w if alpha is None else alpha * w
-        if batch.soft:
-            nll = -batch.log_probs.clamp(min=batch.lowest)
-            each = torch.exp(self.gamma * _log_rest(batch)) * nll * batch.target
-            if scale is not None:
-                each = each * (scale if scale.ndim == 0 else scale.view(1, -1, 1))
-            weight = None if w is None else (w.view(1, -1, 1) * batch.target).sum(1)
-            return each.sum(1), weight, batch.target[:, 1:].sum(1)
-        loss = -batch.log_prob_of_target
-        if self.gamma:
-            others = batch.log_probs.clamp(min=batch.lowest)
-            others = others.scatter(1, batch.target.unsqueeze(1), float("-inf"))
-            loss = loss * torch.exp(self.gamma * others.logsumexp(1))
-        if scale is not None:
-            loss = loss * (scale if scale.ndim == 0 else scale[batch.target])
-        return loss, None if w is None else w[batch.target], batch.target > 0
+    def value(self, totals: Tensor) -> Tensor:
+        if self.normalization == "positives":
+            return totals[0] / torch.where(totals[1] > 0, totals[1], torch.ones_like(totals[1]))
+        return ratio(totals[0], totals[1])
 
-    def _sigmoid(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Cost, class weight and share of positives of each element, (N, C, P)."""
-        t, x = batch.target, batch.logits
-        w, alpha = self._in_dtype(batch)
-        positive, negative = _sides(alpha, batch)
-        if w is not None and batch.kind == "binary":
-            positive, negative = positive * w[1], negative * w[0]
-        if batch.soft:
-            loss = t * positive * self._cost(x) + (1 - t) * negative * self._cost(-x)
-        else:
-            loss = self._cost(torch.where(t, x, -x)) * torch.where(t, positive, negative)
-        if w is None:
-            return loss, None, t
-        if batch.kind == "multilabel":
-            return loss * w.view(1, -1, 1), w.view(1, -1, 1).expand_as(loss), t
-        return loss, torch.where(t, w[1], w[0]) if not batch.soft else w[0] + (w[1] - w[0]) * t, t
-
-    def _cost(self, logit_of_truth: Tensor) -> Tensor:
-        return -F.logsigmoid(logit_of_truth) * torch.exp(self.gamma * F.logsigmoid(-logit_of_truth))
-
-    def _in_dtype(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """Class weight and alpha in the precision of the batch."""
-        w, alpha, dtype = self.class_weight, self.alpha, batch.logits.dtype
-        return None if w is None else w.to(dtype), None if alpha is None else alpha.to(dtype)
-
-
-def _sides(alpha: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
-    """alpha of positive and of negative elements, each to broadcast over (N, C, P)."""
-    if alpha is None:
-        one = torch.ones((), dtype=batch.logits.dtype, device=batch.logits.device)
-        return one, one
-    if batch.kind == "binary" and alpha.ndim:
-        return alpha[1], alpha[0]
-    alpha = alpha.view(1, -1, 1) if alpha.ndim else alpha
-    return alpha, 1 - alpha
-
-
-def _log_rest(batch: Batch) -> Tensor:
-    """``log(1 - p_c)``, (N, C, P). Only the largest p can be near 1, where the others tell it better."""
-    top = batch.logits.argmax(1, keepdim=True)
-    rest = batch.log_probs.clamp(min=batch.lowest).scatter(1, top, float("-inf")).logsumexp(1, keepdim=True)
-    return torch.log1p(-batch.log_probs.exp().scatter(1, top, 0.0)).scatter(1, top, rest)
+    def _alpha(self, alpha: Tensor, batch: Batch) -> Tensor:
+        """One for each class, as (1, G, K) or what broadcasts to it; the negative's is 1 - alpha if not given."""
+        if batch.kind == "multiclass" or (batch.kind == "binary" and alpha.ndim):
+            return alpha.view(1, 1, -1)
+        positive = alpha.view(-1, 1)
+        return torch.cat([1 - positive, positive], 1).unsqueeze(0)

@@ -8,7 +8,8 @@ from losses import options
 from losses.batch import Batch
 from losses.loss import Loss
 from losses.reduction import ratio
-from losses.regions import RegionMean
+from losses.regions import RegionOptions, RegionTerm
+from losses.term import Term
 
 __all__ = ["IoULoss"]
 
@@ -42,21 +43,12 @@ class IoULoss(Loss):
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)
         self.smooth = options.number("smooth", smooth)
-        self.regions = RegionMean(
-            per_image=options.flag("per_image", per_image),
-            include_background=options.flag("include_background", include_background),
-            absent=options.choice("absent", absent, ["keep", "skip"]),
+        self.regions = RegionOptions(
+            per_image=per_image, include_background=include_background, absent=absent
         )
 
-    def check(self, batch: Batch) -> None:
-        self.regions.check(batch, self.name, self.class_weight)
-        super().check(batch)
-
-    def local_sums(self, batch: Batch) -> Tensor:
-        return self.regions.local_sums(batch, self._class_loss, self.class_weight)
-
-    def value(self, sums: Tensor) -> Tensor:
-        return self.regions.value(sums, self._class_loss, self.class_weight)
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        return [(1.0, RegionTerm(self.name, self.class_weight, self._class_loss, self.regions))]
 
     def _class_loss(self, overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
         return ratio(predicted + truth - 2 * overlap, predicted + truth - overlap + self.smooth)

@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from torch import Tensor
-
 from losses import options
 from losses.batch import Batch
-from losses.cross_entropy import cross_entropy_sums
+from losses.cross_entropy import CrossEntropyTerm
 from losses.loss import Loss
-from losses.reduction import ratio
+from losses.term import Term
 
 __all__ = ["LabelSmoothingLoss"]
 
@@ -40,8 +38,5 @@ class LabelSmoothingLoss(Loss):
         self.smoothing = options.number("smoothing", smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
-    def local_sums(self, batch: Batch) -> Tensor:
-        return cross_entropy_sums(batch, self.class_weight, self.smoothing, self.normalization)
-
-    def value(self, sums: Tensor) -> Tensor:
-        return ratio(sums[0], sums[1])
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        return [(1.0, CrossEntropyTerm(self.name, self.class_weight, self.smoothing, self.normalization))]

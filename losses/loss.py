@@ -1,22 +1,24 @@
 """What all losses share: their common options, the checks, the precision, and the one reduction."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from errors import LoupeError
 from losses import options
 from losses.batch import Batch, prepare
+from losses.position_sums import position_sums
+from losses.precision import autocast_off
 from losses.reduction import accumulator, global_sum
 from losses.targets import RangeCheck
+from losses.term import Term
 
-__all__ = ["Loss", "autocast_off", "check_length"]
+__all__ = ["Loss"]
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """A loss from logits and targets to one number.
 
     ``loss(logits, target, *, sample_weight=None)``: multiclass logits (N, C, *) with C >= 2 and integers (N,
@@ -31,7 +33,8 @@ class Loss(nn.Module):
     Computes in float32 (float64 for float64 logits) with autocast off, sums in float64, and returns a float32
     or float64 scalar, finite for finite logits. Under torch.distributed the value and the gradient are those
     of the union of all processes' batches (see ``global_sum``). Raises LoupeError, a ValueError, for a wrong
-    shape, dtype or value; how values are checked on a GPU without waiting for it is told at ``RangeCheck``.
+    shape, dtype or value; how values are checked on a GPU without waiting for it is told at ``RangeCheck``. The
+    gradient is written out (see ``Term``) and cannot be differentiated once more: that raises as well.
     """
 
     name: ClassVar[str]
@@ -63,31 +66,21 @@ class Loss(nn.Module):
                 multilabel=self.multilabel,
                 ignore_index=self.ignore_index,
                 probabilities=self.probabilities,
-                range_check=self._range_check,
             )
-            self.check(batch)
-            parts = self.parts()
-            sums = global_sum(*[part.local_sums(batch) for _, part in parts])
-            values = [weight * part.value(s) for (weight, part), s in zip(parts, sums, strict=True)]
+            weights, terms = zip(*self.terms(batch), strict=True)
+            for term in terms:
+                term.check(batch)
+            if not any(term.per_image for term in terms):
+                batch = batch.as_one_sample()
+            sums = position_sums(batch, terms, self._range_check)
+            totals = global_sum(*[term.local_sums(s, batch) for term, s in zip(terms, sums, strict=True)])
+            values = [w * term.value(t) for w, term, t in zip(weights, terms, totals, strict=True)]
             total = torch.stack(values).sum()
-            return total.clamp(max=torch.finfo(batch.logits.dtype).max).to(batch.logits.dtype)
+            return total.clamp(max=torch.finfo(batch.dtype).max).to(batch.dtype)
 
-    def parts(self) -> list[tuple[float, "Loss"]]:
-        """The weighted terms of this loss, which share one preparation, one softmax and one all-reduce."""
-        return [(1.0, self)]
-
-    def check(self, batch: Batch) -> None:
-        """Raise if the options do not fit the batch, which is known only once the number of channels is."""
-        need = 2 if batch.kind == "binary" else batch.channels
-        check_length(self.name, "class_weight", self.class_weight, need, batch)
-
-    def local_sums(self, batch: Batch) -> Tensor:
-        """The sums over this process's batch that make up the loss, in the same shape on every process."""
-        raise NotImplementedError
-
-    def value(self, sums: Tensor) -> Tensor:
-        """The loss, a scalar, from the sums over all processes."""
-        raise NotImplementedError
+    @abstractmethod
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        """The weighted terms that the loss is the sum of; they share one pass over the batch and one all-reduce."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Loss":
         # Weights follow the module to its device but keep their precision: .bfloat16() would leave 8 bits of
@@ -99,20 +92,3 @@ class Loss(nn.Module):
             device = fn(torch.empty(0, device=buffer.device)).device
             self._buffers[name] = buffer.to(accumulator(device)).to(device)
         return self
-
-
-def check_length(loss: str, option: str, values: Tensor | None, need: int, batch: Batch) -> None:
-    """Raise if a vector does not have one value for each class."""
-    if values is not None and values.ndim and len(values) != need:
-        what = {"binary": " (one channel: negative, positive)", "multilabel": " (one for each label)"}
-        raise LoupeError(
-            f"{loss}: {option} has {len(values)} values, {need} are needed{what.get(batch.kind, '')}"
-        )
-
-
-def autocast_off(device_type: str) -> AbstractContextManager[Any]:
-    """No autocast on this kind of device."""
-    # is_autocast_available() would ask the same, but breaks the compiled graph on torch 2.8.
-    if device_type != "meta":
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()

@@ -1,8 +1,7 @@
 """The one reduction: what counts, what it weighs, and how the sums of several processes become one.
 
-Every loss is a function of a few sums. A loss hands over the sums of its own process (``local_sums``), they
-are added over all processes here, and the loss turns the total into a number (``value``). So void pixels,
-padding samples, weights and DDP are settled in this file and nowhere else.
+Every loss is a function of a few sums. A term hands over the sums of its own process (``local_sums``), they
+are added over all processes here, and the term turns the total into a number (``value``).
 """
 
 from collections.abc import Generator
@@ -16,11 +15,9 @@ from torch import Tensor
 
 __all__ = [
     "accumulator",
-    "counted_positions",
     "global_sum",
     "hide",
     "local_reduction",
-    "mean_sums",
     "over_samples",
     "ratio",
 ]
@@ -85,26 +82,6 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def counted_positions(
-    target: Tensor, ignore_index: int | None, sample_weight: Tensor | None
-) -> Tensor | None:
-    """True where a position counts, in the shape of ``target``; None if all do (seen on CPU only).
-
-    A sample of weight 0 does not exist: it is treated like an ignored one, so that even NaN logits do no
-    harm.
-    """
-    counted: Tensor | None = None
-    if ignore_index is not None and target.dtype != torch.bool:
-        counted = target != ignore_index
-    if sample_weight is not None:
-        exists = (sample_weight != 0).view(-1, *([1] * (target.ndim - 1)))
-        counted = exists.expand_as(target) if counted is None else counted & exists
-    # Looking is free on CPU and spares two passes; on an accelerator it would wait for the device.
-    if counted is not None and counted.device.type == "cpu" and bool(counted.all()):
-        return None
-    return counted
-
-
 def hide(x: Tensor, counted: Tensor | None) -> Tensor:
     """``x`` with 0 where a position does not count: neither a NaN there nor its gradient gets through.
 
@@ -125,27 +102,8 @@ def over_samples(per_sample: Tensor, sample_weight: Tensor | None, dim: int = 0)
     return per_sample.sum(dim)
 
 
-def mean_sums(
-    loss: Tensor, share: Tensor | None, counted: Tensor | None, sample_weight: Tensor | None
-) -> Tensor:
-    """The sums of a mean over positions: ``[sum of loss, sum of share]``, to be divided by ``ratio``.
-
-    ``loss`` holds one number a position, (N, P) or (N, C, P), class weights included; ``share`` is what a
-    position adds to the divisor (None: 1). Both leave out what does not count and weigh each sample.
-    """
-    dtype = accumulator(loss.device)
-    total = hide(loss, counted).flatten(1).sum(1, dtype=dtype)
-    if share is not None:
-        size = hide(share, counted).flatten(1).sum(1, dtype=dtype)
-    elif counted is not None:
-        size = counted.flatten(1).sum(1).to(dtype)
-    else:
-        size = torch.full_like(total, loss[0].numel() if len(loss) else 0)
-    return over_samples(torch.stack([total, size]), sample_weight, dim=1)
-
-
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """``numerator / denominator``, and 0 with a finite gradient where the denominator is 0."""
-    exists = denominator > torch.finfo(denominator.dtype).tiny
-    quotient = numerator / torch.where(exists, denominator, torch.ones_like(denominator))
-    return torch.where(exists, quotient, torch.zeros_like(quotient))
+    """``numerator / denominator``, and 0 with a finite gradient where the denominator is 0. NaN stays NaN."""
+    nothing = denominator <= torch.finfo(denominator.dtype).tiny  # written so that NaN is not nothing
+    quotient = numerator / torch.where(nothing, torch.ones_like(denominator), denominator)
+    return torch.where(nothing, torch.zeros_like(quotient), quotient)

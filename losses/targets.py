@@ -10,7 +10,7 @@ from torch import Tensor
 
 from errors import LoupeError
 
-__all__ = ["Bound", "Kind", "RangeCheck", "bounds", "kind_of"]
+__all__ = ["Bound", "Kind", "RangeCheck", "bounds", "kind_of", "weight_bound"]
 
 Kind = Literal["multiclass", "binary", "multilabel"]
 
@@ -111,8 +111,6 @@ class Bound:
 def bounds(
     target: Tensor,
     counted: Tensor | None,
-    sample_weight: Tensor | None,
-    *,
     loss: str,
     kind: Kind,
     channels: int,
@@ -145,11 +143,14 @@ def bounds(
                 fraction = torch.minimum(target.abs(), (1 - target).abs()).amax()
                 text = f"{loss} takes labels 0 and 1, not probabilities: the target holds values in between"
                 found.append(Bound(fraction, fraction, 0, 0, text))
-    if sample_weight is not None and sample_weight.numel():
-        lowest, highest = sample_weight.aminmax()
-        text = f"{loss}: sample_weight holds {{found}}; valid: finite numbers of at least 0"
-        found.append(Bound(lowest, highest, 0, torch.finfo(torch.float64).max, text))
     return found
+
+
+def weight_bound(sample_weight: Tensor, *, loss: str) -> Bound:
+    """What has to hold of the weights of samples, of which there is at least one."""
+    lowest, highest = sample_weight.aminmax()
+    text = f"{loss}: sample_weight holds {{found}}; valid: finite numbers of at least 0"
+    return Bound(lowest, highest, 0, torch.finfo(torch.float64).max, text)
 
 
 class RangeCheck:

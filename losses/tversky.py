@@ -10,7 +10,8 @@ from losses import options
 from losses.batch import Batch
 from losses.loss import Loss
 from losses.reduction import ratio
-from losses.regions import RegionMean
+from losses.regions import RegionOptions, RegionTerm
+from losses.term import Term
 
 __all__ = ["TverskyLoss"]
 
@@ -56,21 +57,12 @@ class TverskyLoss(Loss):
             )
         self.gamma = options.number("gamma", gamma, above=True)
         self.smooth = options.number("smooth", smooth)
-        self.regions = RegionMean(
-            per_image=options.flag("per_image", per_image),
-            include_background=options.flag("include_background", include_background),
-            absent=options.choice("absent", absent, ["keep", "skip"]),
+        self.regions = RegionOptions(
+            per_image=per_image, include_background=include_background, absent=absent
         )
 
-    def check(self, batch: Batch) -> None:
-        self.regions.check(batch, self.name, self.class_weight)
-        super().check(batch)
-
-    def local_sums(self, batch: Batch) -> Tensor:
-        return self.regions.local_sums(batch, self._class_loss, self.class_weight)
-
-    def value(self, sums: Tensor) -> Tensor:
-        return self.regions.value(sums, self._class_loss, self.class_weight)
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
+        return [(1.0, RegionTerm(self.name, self.class_weight, self._class_loss, self.regions))]
 
     def _class_loss(self, overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
         missed = self.alpha * (predicted - overlap) + self.beta * (truth - overlap)
@@ -78,5 +70,5 @@ class TverskyLoss(Loss):
         if self.gamma == 1:
             return loss
         # The slope of x^gamma is infinite at 0 for gamma < 1: a class that is solved has none.
-        wrong = loss > torch.finfo(loss.dtype).tiny
-        return torch.where(wrong, torch.where(wrong, loss, torch.ones_like(loss)) ** self.gamma, 0.0)
+        solved = loss <= torch.finfo(loss.dtype).tiny
+        return torch.where(solved, 0.0, torch.where(solved, torch.ones_like(loss), loss) ** self.gamma)

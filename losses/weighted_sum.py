@@ -8,6 +8,7 @@ from errors import LoupeError
 from losses import options
 from losses.batch import Batch
 from losses.loss import Loss
+from losses.term import Term
 
 __all__ = ["WeightedSumLoss"]
 
@@ -54,16 +55,12 @@ class WeightedSumLoss(Loss):
             self.losses.append(create_loss(kind, **own, ignore_index=ignore_index, multilabel=multilabel))
         self.probabilities = all(loss.probabilities for loss in self._losses())
 
-    def parts(self) -> list[tuple[float, Loss]]:
+    def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         return [
-            (weight * inner, part)
+            (weight * inner, term)
             for weight, loss in zip(self.weights, self._losses(), strict=True)
-            for inner, part in loss.parts()
+            for inner, term in loss.terms(batch)
         ]
-
-    def check(self, batch: Batch) -> None:
-        for loss in self._losses():
-            loss.check(batch)
 
     def _losses(self) -> list[Loss]:
         return [loss for loss in self.losses if isinstance(loss, Loss)]
