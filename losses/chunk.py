@@ -13,9 +13,9 @@ from losses.targets import RangeCheck, bounds
 
 __all__ = ["Chunk", "Piece", "cut", "pieces"]
 
-# Logits in a piece. 4 MiB in float32: on the CPU the passes over it stay in the cache (2^19 to 2^21 measured alike,
-# smaller ones pay for the calls); on an accelerator a kernel should have more to do than to start.
-_CPU_LOGITS = 2**20
+# Logits in a piece. 2 MiB in float32: on the CPU the passes over it stay in the cache (measured best of 2^18 to 2^20);
+# on an accelerator a kernel should have more to do than to start.
+_CPU_LOGITS = 2**19
 _ACCELERATOR_LOGITS = 2**26
 
 # Where a piece lies: samples and positions.

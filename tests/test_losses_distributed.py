@@ -5,6 +5,7 @@ The file is also the program of the two processes: ``python test_losses_distribu
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -36,9 +37,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def model() -> nn.Module:
+DTYPES = (torch.float64, torch.float32)  # in plain torch, and in the compiled pass where it was built
+
+
+def model(dtype: torch.dtype) -> nn.Module:
     torch.manual_seed(1)
-    return nn.Conv2d(2, 4, 1).double()
+    return nn.Conv2d(2, 4, 1).to(dtype)
 
 
 def union(n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,11 +59,12 @@ def union(n: int) -> tuple[Tensor, Tensor, Tensor]:
 def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found: list[tuple[float, Tensor, float]] = []
-    for name, options in CASES:
+    for (name, options), dtype in itertools.product(CASES, DTYPES):
         for sizes in SIZES:
             images, target, weight = union(sum(sizes))
+            images = images.to(dtype)
             mine = slice(0, sizes[0]) if rank == 0 else slice(sizes[0], sum(sizes))
-            net = DistributedDataParallel(model())
+            net = DistributedDataParallel(model(dtype))
             loss = create_loss(name, **options)
             value = loss(net(images[mine]), target[mine], sample_weight=weight[mine])
             value.backward()
@@ -95,21 +100,30 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[list[tuple[f
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda i: f"{CASES[i][0]}-{i}")
-def test_two_processes_are_one(case: int, two_processes: list[list[tuple[float, Tensor, float]]]) -> None:
+def test_two_processes_are_one(
+    case: int, dtype: torch.dtype, two_processes: list[list[tuple[float, Tensor, float]]]
+) -> None:
     name, options = CASES[case]
+    rtol, atol = (1e-12, 1e-12) if dtype == torch.float64 else (1e-6, 1e-6)
     for i, sizes in enumerate(SIZES):
         images, target, weight = union(sum(sizes))
-        net, loss = model(), create_loss(name, **options)
+        images = images.to(dtype)
+        net, loss = model(dtype), create_loss(name, **options)
         value = loss(net(images), target, sample_weight=weight)
         value.backward()
         grad = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
         for rank, mine in enumerate((slice(0, sizes[0]), slice(sizes[0], sum(sizes)))):
-            got, got_grad, alone = two_processes[rank][case * len(SIZES) + i]
-            assert got == pytest.approx(value.item(), rel=1e-12)
-            torch.testing.assert_close(got_grad, grad, rtol=1e-9, atol=1e-12)
+            got, got_grad, alone = two_processes[rank][
+                (case * len(DTYPES) + DTYPES.index(dtype)) * len(SIZES) + i
+            ]
+            assert got == pytest.approx(value.item(), rel=rtol)
+            torch.testing.assert_close(
+                got_grad, grad, rtol=1000 * rtol if dtype == torch.float64 else rtol, atol=atol
+            )
             own = loss(net(images[mine]), target[mine], sample_weight=weight[mine])
-            assert alone == pytest.approx(own.item(), rel=1e-12)
+            assert alone == pytest.approx(own.item(), rel=rtol)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ typedef struct {
 
 /* exp(x) for x <= 0; 0 below the smallest normal number. Taylor to x^7 on |r| <= ln(2)/2: error 6e-9. */
 INLINE float exp_of(float x) {
-  const float n = rintf((x < -88.0f ? -88.0f : x) * 1.44269504f);
+  const float n = rintf((x >= -88.0f ? x : -88.0f) * 1.44269504f); /* a number also where x is none */
   float r = x - n * 0.693359375f; /* ln 2 in two parts, the first exact times n */
   r = r - n * -2.12194440e-4f;
   float e = 1.0f / 5040;
@@ -78,7 +78,7 @@ INLINE float exp_of(float x) {
   e = e * r + 0.5f;
   e = e * r + 1.0f;
   e = e * r + 1.0f;
-  union { int32_t i; float f; } power = {((int32_t)n + 127) << 23};
+  union { uint32_t i; float f; } power = {(uint32_t)((int32_t)n + 127) << 23};
   return x < -87.0f ? 0.0f : e * power.f;
 }
 
@@ -86,7 +86,7 @@ INLINE float exp_of(float x) {
 INLINE float log_of(float x) {
   union { float f; int32_t i; } bits = {x};
   const int32_t k = (bits.i - 0x3f3504f3) >> 23; /* so that 1 + f lies between sqrt(1/2) and sqrt(2) */
-  bits.i -= k << 23;
+  bits.i -= k * (1 << 23);
   const float f = bits.f - 1.0f, s = f / (2.0f + f), z = s * s;
   const float series = ((z * (1.0f / 9) + 1.0f / 7) * z + 1.0f / 5) * z + 1.0f / 3;
   const float log_x = (float)k * 0.693147182f + (2.0f * s + 2.0f * s * z * series);
