@@ -61,11 +61,15 @@ class Split:
         val: share for validation, 0..1.
         test: share for the test, 0..1; used only when the data names neither `val` nor `test`.
         seed: another seed, another split; the same on every machine and in every order of the files.
+        num_folds: deal the training pictures out into so many folds, of which one validates.
+        fold: which one, counted from 0.
     """
 
     val: float = 0.15
     test: float = 0.15
     seed: int = 0
+    num_folds: int | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def read_manifest(
     """
     filled = ["path", *required]
     required = [*filled, *may_be_empty]
-    header, rows = _read_rows(file, known={*required, "split"})
+    header, rows = _read_rows(file, known={*required, "split", "group"})
     missing = [name for name in required if name not in header]
     if missing:
         raise LoupeError(f"{file} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
