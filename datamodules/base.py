@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch.utils.data import DataLoader
 
 from datamodules.augment import create_augmentation
 from datamodules.dataset import Batch, PictureDataset, Target
 from datamodules.geometry import VOID
 from datamodules.input_reader import InputReader, warn_of_differences
+from datamodules.loaders import make_loader
 from datamodules.options import Augment, Interpolation, Loader, Read, Split
 from datamodules.predict_paths import find_predict_paths
 from datamodules.resume import Cut, ResumePoint
 from datamodules.sampler import GlobalBatchSampler, training_sampler
 from datamodules.samples import PARTS, Samples
 from datamodules.shapes import ensure_shapes
+from datamodules.skipped import Skipped
 from datamodules.splits import split_samples
-from datamodules.workers import count_workers
 from errors import LoupeError, unknown
 
 __all__ = ["LoupeDataModule"]
@@ -73,6 +73,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.split_origin = ""
         self.predict_paths: list[str] = []
         self._resume = ResumePoint()
+        self._skipped: dict[str, Skipped] = {}
 
     @abstractmethod
     def find_samples(self, root: Path) -> Samples:
@@ -154,6 +155,12 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
                 "or score the val part with `train.py validate`"
             )
 
+    def teardown(self, stage: str | None = None) -> None:
+        """Says what could not be read."""
+        for part, skipped in self._skipped.items():
+            skipped.tell(part, "others took their place" if part == "train" else "are in no score")
+        self._skipped.clear()
+
     def describe(self) -> list[str]:
         """A few lines for the opening summary of a run."""
         height, width = self.size_hw
@@ -221,7 +228,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         )
         start = self._resume.start(self.trainer.current_epoch if self.trainer else 0)
         sampler.resume(start.epoch, start.batch)
-        return self._loader(self._dataset("train"), sampler)
+        return make_loader(self._dataset("train"), sampler, self.loader, self.trainer)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation part, in order, each sample once over all processes."""
@@ -266,31 +273,19 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             target=self.target(samples),
             augment=create_augmentation(self.augment.preset, turns=self.turns) if part == "train" else None,
             seed=_global_seed(),
+            skipped=self._skips(part, samples.paths),
+            replaces=part == "train",
         )
+
+    def _skips(self, part: str, paths: list[str]) -> Skipped | None:
+        if self.read.on_error == "raise":
+            return None
+        return self._skipped.setdefault(part, Skipped(paths))
 
     def _in_order(self, dataset: PictureDataset) -> DataLoader[Batch]:
         world, rank = self._processes()
         sampler = GlobalBatchSampler(len(dataset), batch_size=self.loader.batch_size, world=world, rank=rank)
-        return self._loader(dataset, sampler)
-
-    def _loader(self, dataset: PictureDataset, sampler: GlobalBatchSampler) -> DataLoader[Batch]:
-        workers = count_workers(
-            self.loader.num_workers, processes=self.trainer.num_devices if self.trainer else 1
-        )
-        pin = self.loader.pin_memory
-        if pin == "auto":
-            pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
-            dataset,
-            sampler=sampler,
-            batch_size=None,  # the sampler's lists are the batches; Lightning wraps batch samplers, and not this
-            num_workers=workers,
-            prefetch_factor=self.loader.prefetch if workers else None,
-            persistent_workers=workers > 0,
-            pin_memory=pin,
-            # its own, so that making an iterator does not move the random state that dropout goes by
-            generator=torch.Generator(),
-        )
+        return make_loader(dataset, sampler, self.loader, self.trainer)
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

@@ -2,9 +2,10 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from datamodules.images import image_size_hw
+from datamodules.images import UnreadableError, image_size_hw
 from datamodules.samples import Samples, does_not_exist, name_some, read_manifest
 from datamodules.workers import usable_cores
 from errors import LoupeError
@@ -17,10 +18,11 @@ Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
 
-def find_box_samples(root: Path) -> Samples:
+def find_box_samples(root: Path, *, skip: bool = False) -> Samples:
     """Samples with the columns `x1 y1 x2 y2`, one a picture: the largest of its boxes, empty where it has none.
 
-    Raises LoupeError naming the picture for a box that is incomplete, inverted, empty, or not inside it.
+    Raises LoupeError naming the picture for a box that is incomplete, inverted, empty, or not inside it. With `skip`
+    pictures that cannot be read are let through.
     """
     if root.is_dir():
         file = root / "manifest.csv"
@@ -44,7 +46,7 @@ def find_box_samples(root: Path) -> Samples:
     chosen = _largest(file, rows, boxes)
     samples = rows.take(chosen)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        list(pool.map(_refuse_outside, samples.paths, [boxes[row] for row in chosen]))
+        list(pool.map(partial(_refuse_outside, skip=skip), samples.paths, [boxes[row] for row in chosen]))
     return samples
 
 
@@ -97,10 +99,15 @@ def _area(box: Box | None) -> float:
     return 0.0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _refuse_outside(path: str, box: Box | None) -> None:
+def _refuse_outside(path: str, box: Box | None, *, skip: bool) -> None:
     if box is None:
         return
-    height, width = image_size_hw(path)
+    try:
+        height, width = image_size_hw(path)
+    except UnreadableError:
+        if skip:
+            return
+        raise
     if box[0] < 0 or box[1] < 0 or box[2] > width or box[3] > height:
         shown = ", ".join(f"{value:g}" for value in box)
         raise LoupeError(

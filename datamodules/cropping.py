@@ -68,7 +68,7 @@ class CropDataModule(LoupeDataModule):
 
     def find_samples(self, root: Path) -> Samples:
         """Pictures with the columns `x1 y1 x2 y2`."""
-        return find_box_samples(root)
+        return find_box_samples(root, skip=self.read.on_error == "skip")
 
     def strata(self, samples: Samples) -> list[str]:
         """Drawn parts get their share of the pictures with an object, and of those without."""

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torchvision import tv_tensors
 
 from datamodules.augment import Transform, seeded
 from datamodules.geometry import Fit
+from datamodules.images import UnreadableError
 from datamodules.input_reader import InputReader
 from datamodules.sampler import Draw
+from datamodules.skipped import Skipped
 from errors import LoupeError
 
 __all__ = ["Batch", "PictureDataset", "SampleError", "Target"]
@@ -52,6 +55,9 @@ class PictureDataset(Dataset[Batch]):
         target: what the task adds; None in prediction.
         augment: random change of training samples.
         seed: with epoch and position it decides every random number.
+        skipped: remembers what cannot be read; None: that is an error.
+        replaces: what cannot be read is replaced by the next sample of the part that can be; otherwise a padding sample
+            stands for it.
     """
 
     def __init__(
@@ -62,22 +68,39 @@ class PictureDataset(Dataset[Batch]):
         target: Target | None = None,
         augment: Transform | None = None,
         seed: int = 0,
+        skipped: Skipped | None = None,
+        replaces: bool = False,
     ) -> None:
         self.paths = paths
         self.reader = reader
         self.target = target
         self.augment = augment
         self.seed = seed
+        self.skipped = skipped
+        self.replaces = replaces
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, draws: list[Draw]) -> Batch:
         try:
-            samples = [self._sample(draw) for draw in draws]
+            samples = [self._sample_or_next(draw) for draw in draws]
         except LoupeError as error:
             raise SampleError(str(error)) from None
         return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+    def _sample_or_next(self, draw: Draw) -> dict[str, Tensor]:
+        for step in range(len(self)):
+            instead = replace(
+                draw, index=(draw.index + step) % len(self), valid=draw.valid and (self.replaces or not step)
+            )
+            try:
+                return self._sample(instead)
+            except UnreadableError:
+                if self.skipped is None:
+                    raise
+                self.skipped.add(instead.index)
+        raise LoupeError(f"none of the {len(self)} pictures can be read, {self.paths[draw.index]} among them")
 
     def _sample(self, draw: Draw) -> dict[str, Tensor]:
         sample, fit = self.reader.sample(self.paths[draw.index])

@@ -11,7 +11,7 @@ from torchvision.io import ImageReadMode  # and torch.ops.image with it
 
 from errors import LoupeError
 
-__all__ = ["IMAGE_SUFFIXES", "image_size_hw", "read_image", "read_mask"]
+__all__ = ["IMAGE_SUFFIXES", "UnreadableError", "image_size_hw", "read_image", "read_mask"]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
@@ -26,6 +26,10 @@ _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 # this goes when torchcodec >= 0.16 can be required.
 _decode = getattr(torch.ops.image, "decode_image", None)
 _DEEP_MODES = ("I", "F")  # PIL's 16-bit, 32-bit and float modes all begin so
+
+
+class UnreadableError(LoupeError):
+    """A file that is missing, empty, truncated, or no picture: nobody's setting would change that."""
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -89,9 +93,9 @@ def _read_bytes(path: str | Path) -> bytes:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise LoupeError(f"cannot open {path}: {error.strerror or error}") from error
+        raise UnreadableError(f"cannot open {path}: {error.strerror or error}") from error
     if not data:
-        raise LoupeError(f"{path} is an empty file")
+        raise UnreadableError(f"{path} is an empty file")
     return data
 
 
@@ -156,9 +160,9 @@ def _to_rgb(picture: Tensor) -> Tensor:
     return colour.expand(3, -1, -1).contiguous()
 
 
-def _unreadable(path: str | Path, error: Exception) -> LoupeError:
+def _unreadable(path: str | Path, error: Exception) -> UnreadableError:
     reason = "not a picture that PIL knows" if isinstance(error, UnidentifiedImageError) else str(error)
-    return LoupeError(f"cannot read {path}: {reason}")
+    return UnreadableError(f"cannot read {path}: {reason}")
 
 
 def _too_deep(path: str | Path) -> LoupeError:

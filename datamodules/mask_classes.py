@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from datamodules.cache import cache_folder
 from datamodules.geometry import VOID
-from datamodules.images import image_size_hw, read_mask
+from datamodules.images import UnreadableError, image_size_hw, read_mask
 from datamodules.options import MaskRead
 from datamodules.workers import usable_cores
 from errors import LoupeError
@@ -37,12 +38,13 @@ class MaskValues:
     examples: dict[int, str]
 
 
-def scan_masks(paths: Sequence[str], masks: Sequence[str]) -> MaskValues:
+def scan_masks(paths: Sequence[str], masks: Sequence[str], *, skip: bool = False) -> MaskValues:
     """Reads every mask once and every picture's header, remembered in the cache folder until a file changes.
 
-    Raises LoupeError for an unreadable mask and for one that differs in size from its picture.
+    Raises LoupeError for a mask that differs in size from its picture, and for unreadable files; with `skip` these
+    count for nothing.
     """
-    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks)}.json"
+    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks, skip)}.json"
     try:
         stored = json.loads(record.read_text())
         pixels = {int(value): int(count) for value, count in stored["pixels"].items()}
@@ -51,7 +53,7 @@ def scan_masks(paths: Sequence[str], masks: Sequence[str]) -> MaskValues:
         pass  # not there, or damaged: look again
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        counts = list(pool.map(_count_values, paths, masks))
+        counts = list(pool.map(partial(_count_values, skip=skip), paths, masks))
     total = np.sum(counts, axis=0)
     present = np.flatnonzero(total).tolist()
     first = np.argmax(np.array(counts) > 0, axis=0)
@@ -147,9 +149,14 @@ def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
 
 
-def _count_values(path: str, mask: str) -> np.ndarray:
-    values = read_mask(mask)
-    expected, got = image_size_hw(path), (int(values.shape[0]), int(values.shape[1]))
+def _count_values(path: str, mask: str, *, skip: bool) -> np.ndarray:
+    try:
+        values, expected = read_mask(mask), image_size_hw(path)
+    except UnreadableError:
+        if skip:
+            return np.zeros(256, dtype=np.int64)
+        raise
+    got = (int(values.shape[0]), int(values.shape[1]))
     if expected != got:
         raise LoupeError(
             f"{mask} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
@@ -158,9 +165,9 @@ def _count_values(path: str, mask: str) -> np.ndarray:
     return np.bincount(values.numpy().ravel(), minlength=256)
 
 
-def _fingerprint(paths: Sequence[str], masks: Sequence[str]) -> str:
+def _fingerprint(paths: Sequence[str], masks: Sequence[str], skip: bool) -> str:
     """Changes with every file's path, size or time of change."""
-    digest = hashlib.sha256(f"masks {_FORMAT}".encode())
+    digest = hashlib.sha256(f"masks {_FORMAT}{' skip' if skip else ''}".encode())
     for path in (*paths, *masks):
         status = Path(path).stat()
         digest.update(f"\n{Path(path).absolute()}\t{status.st_size}\t{status.st_mtime_ns}".encode())

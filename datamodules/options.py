@@ -16,10 +16,13 @@ class Read:
     Args:
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
+        on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
+            training and leaves it out of scores, and says so at the end.
     """
 
     resize: Resize = "letterbox"
     interpolation: Interpolation | Literal["auto"] = "auto"
+    on_error: Literal["raise", "skip"] = "raise"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class LabelRead(Read):
     Args:
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
+        on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
+            training and leaves it out of scores, and says so at the end.
         class_names: names in the order of the class numbers; null: the labels found, sorted.
     """
 
@@ -42,6 +47,8 @@ class MaskRead(Read):
     Args:
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is bilinear.
+        on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
+            training and leaves it out of scores, and says so at the end.
         ignore_index: the value in the mask files that means "no label here"; null: 255 where it stands beside
             classes other than 0.
         class_names: names in the order of the class numbers; fixes the number of classes.

@@ -75,7 +75,8 @@ class SegmentationDataModule(LoupeDataModule):
         """Reads every mask once; the result is remembered in the cache folder."""
         paths = [path for part in PARTS for path in samples[part].paths]
         masks = [mask for part in PARTS for mask in samples[part].columns["mask"]]
-        self._table, num_classes = value_to_class(scan_masks(paths, masks), self.mask_read)
+        values = scan_masks(paths, masks, skip=self.read.on_error == "skip")
+        self._table, num_classes = value_to_class(values, self.mask_read)
         if self.mask_read.class_names is not None:
             return list(self.mask_read.class_names)
         if self.dataset == "shapes":
