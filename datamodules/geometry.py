@@ -46,11 +46,11 @@ class Fit:
 
     def image(self, image: Tensor) -> Tensor:
         """(C, h, w) uint8 -> (C, H, W) uint8, with antialiasing, grey around."""
-        return self._place(image, _MODES[self.interpolation], GREY)
+        return self.place(self._resized(image, _MODES[self.interpolation]))
 
     def mask(self, mask: Tensor) -> Tensor:
         """(h, w) uint8 -> (H, W) uint8, nearest, void (255) around."""
-        return self._place(mask[None], InterpolationMode.NEAREST_EXACT, VOID)[0]
+        return self.place(self._resized(mask[None], InterpolationMode.NEAREST_EXACT), VOID)[0]
 
     def box(self, box_xyxy_px: Tensor) -> Tensor:
         """(..., 4) float x1, y1, x2, y2 in original pixels -> in pixels of the network input."""
@@ -59,16 +59,21 @@ class Fit:
         sx = self.inner_hw[1] / self.size_hw_px[1]
         return box_xyxy_px * box_xyxy_px.new_tensor([sx, sy, sx, sy]) + box_xyxy_px.new_tensor([x, y, x, y])
 
-    def _place(self, picture: Tensor, interpolation: InterpolationMode, fill: int) -> Tensor:
-        assert tuple(picture.shape[-2:]) == self.size_hw_px
-        if self.inner_hw != self.size_hw_px:
-            picture = F.resize(picture, list(self.inner_hw), interpolation=interpolation, antialias=True)
+    def place(self, picture: Tensor, fill: int = GREY) -> Tensor:
+        """(C, h, w) of the size that the picture has in the network input -> (C, H, W), `fill` around."""
+        assert tuple(picture.shape[-2:]) == self.inner_hw
         if self.inner_hw == self.size_hw:
             return picture
         (y, x), (h, w) = self.corner_yx, self.inner_hw
         canvas = picture.new_full((picture.shape[0], *self.size_hw), fill)
         canvas[:, y : y + h, x : x + w] = picture
         return canvas
+
+    def _resized(self, picture: Tensor, interpolation: InterpolationMode) -> Tensor:
+        assert tuple(picture.shape[-2:]) == self.size_hw_px
+        if self.inner_hw == self.size_hw_px:
+            return picture
+        return F.resize(picture, list(self.inner_hw), interpolation=interpolation, antialias=True)
 
 
 def plan_fit(

@@ -11,13 +11,23 @@ from torchvision.io import ImageReadMode  # and torch.ops.image with it
 
 from errors import LoupeError
 
-__all__ = ["IMAGE_SUFFIXES", "UnreadableError", "image_size_hw", "read_image", "read_mask"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "JPEG",
+    "UnreadableError",
+    "image_size_hw",
+    "read_bytes",
+    "read_image",
+    "read_mask",
+    "unreadable",
+]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
 )
 
-_JPEG = b"\xff\xd8\xff"
+#: How every JPEG file begins.
+JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
@@ -39,7 +49,7 @@ def read_image(path: str | Path) -> Tensor:
     dropped); CMYK and palettes are converted. Raises LoupeError naming the file where it is unreadable, truncated,
     deeper than 8 bits, or holds several pictures.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     picture = _decode_fast(data, path)
     if picture is None:
         picture = torch.from_numpy(_decode_with_pil(data, path))
@@ -51,7 +61,7 @@ def read_mask(path: str | Path) -> Tensor:
 
     Raises LoupeError naming the file where it is unreadable, coloured, or holds values over 255.
     """
-    image = _open_upright(_read_bytes(path), path)
+    image = _open_upright(read_bytes(path), path)
     if image.mode == "P":
         return torch.from_numpy(np.array(image))
     if image.mode == "1":
@@ -85,11 +95,12 @@ def image_size_hw(path: str | Path) -> tuple[int, int]:
             # the base class's, since that of PNG decodes the whole picture to look behind it
             turned = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return (width, height) if turned else (height, width)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path) -> bytes:
+    """What is in the file; UnreadableError where it cannot be opened or is empty."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -107,7 +118,7 @@ def _decode_fast(data: bytes, path: str | Path) -> Tensor | None:
             raise _too_deep(path)
         if colour_type == 3:  # torchvision loses the transparency of palettes
             return None
-    elif not data.startswith(_JPEG):
+    elif not data.startswith(JPEG):
         return None
     if _decode is None:
         return None
@@ -116,7 +127,7 @@ def _decode_fast(data: bytes, path: str | Path) -> Tensor | None:
         picture: Tensor = _decode(buffer, ImageReadMode.UNCHANGED.value, True)
     except RuntimeError:
         return None
-    is_cmyk = data.startswith(_JPEG) and picture.shape[0] == 4
+    is_cmyk = data.startswith(JPEG) and picture.shape[0] == 4
     return None if is_cmyk else picture
 
 
@@ -143,7 +154,7 @@ def _open_upright(data: bytes, path: str | Path) -> Image.Image:
     except LoupeError:
         raise
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _to_rgb(picture: Tensor) -> Tensor:
@@ -160,7 +171,8 @@ def _to_rgb(picture: Tensor) -> Tensor:
     return colour.expand(3, -1, -1).contiguous()
 
 
-def _unreadable(path: str | Path, error: Exception) -> UnreadableError:
+def unreadable(path: str | Path, error: Exception) -> UnreadableError:
+    """The error for a file that a decoder could not make sense of."""
     reason = "not a picture that PIL knows" if isinstance(error, UnidentifiedImageError) else str(error)
     return UnreadableError(f"cannot read {path}: {reason}")
 

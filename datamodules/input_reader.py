@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules.geometry import Fit, plan_fit
 from datamodules.images import read_image
+from datamodules.large_jpeg import LargeJpeg
 from errors import LoupeError
 
 __all__ = ["InputReader", "warn_of_differences"]
@@ -49,14 +50,25 @@ class InputReader:
 
     def sample(self, picture: str | Path | np.ndarray) -> tuple[dict[str, Tensor], Fit]:
         """The sample, and where the picture lies in it, for masks and boxes that must follow."""
+        large = None if isinstance(picture, np.ndarray) else LargeJpeg.open(picture)
+        if large is not None:
+            fit = self._fit(large.size_hw_px)
+            if large.is_worth_it_for(fit.inner_hw):
+                return _sample(fit.place(large.resized(fit.inner_hw, fit.interpolation)), fit)
         image = _from_array(picture) if isinstance(picture, np.ndarray) else read_image(picture)
-        size_hw_px = (int(image.shape[1]), int(image.shape[2]))
-        fit = plan_fit(size_hw_px, self.size_hw, self.resize, self.interpolation)
-        return {
-            "image": fit.image(image),
-            "size_hw_px": torch.tensor(size_hw_px, dtype=torch.int64),
-            "to_original": fit.to_original,
-        }, fit
+        fit = self._fit((int(image.shape[1]), int(image.shape[2])))
+        return _sample(fit.image(image), fit)
+
+    def _fit(self, size_hw_px: tuple[int, int]) -> Fit:
+        return plan_fit(size_hw_px, self.size_hw, self.resize, self.interpolation)
+
+
+def _sample(image: Tensor, fit: Fit) -> tuple[dict[str, Tensor], Fit]:
+    return {
+        "image": image,
+        "size_hw_px": torch.tensor(fit.size_hw_px, dtype=torch.int64),
+        "to_original": fit.to_original,
+    }, fit
 
 
 def _from_array(array: np.ndarray) -> Tensor:
