@@ -12,7 +12,7 @@ from losses.targets import Kind, kind_of
 
 __all__ = ["Batch", "prepare"]
 
-_NO_CLASS = -(2**62)  # what marks a position as absent where the user named no number for that
+_ABSENT = -(2**62)  # what marks a position as absent where the user named no number for that
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Batch:
         if weight is not None:
             if weight.dtype != torch.bool:
                 return self
-            ignore = _NO_CLASS if ignore is None else ignore
+            ignore = _ABSENT if ignore is None else ignore
             target = target.long().masked_fill(~weight, ignore)
         logits = self.logits.squeeze(2).T.unsqueeze(0)
         return replace(self, logits=logits, target=target, sample_weight=None, ignore_index=ignore)

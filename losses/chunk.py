@@ -1,7 +1,7 @@
 """A piece of a batch that fits the processor's cache, in the one form that all terms compute with: softmax."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.batch import Batch
 from losses.reduction import hide
-from losses.targets import RangeCheck, bounds
+from losses.targets import Bound, bounds
 
 __all__ = ["Chunk", "Piece", "cut", "pieces"]
 
@@ -35,7 +35,6 @@ class Chunk:
     target: Tensor
     counted: Tensor | None
     softmax: Tensor | None = None  # of the logits where it is known; (R, K, P), may be written to
-    kept: dict[object, Tensor] = field(default_factory=dict[object, Tensor])  # from forward for backward
 
     @property
     def hard(self) -> bool:
@@ -86,13 +85,16 @@ class Chunk:
     def log_prob_of_target(self) -> Tensor:
         """Log-probability of the true class for a hard target, (R, P), 0 where not counted."""
         largest, log_top = self._top
-        log_prob = (self.logits * self.mass).sum(1).sub_(largest).add_(log_top).clamp_(min=self.lowest)
+        index = self.target.clamp(0, self.logits.shape[1] - 1).unsqueeze(1)
+        log_prob = self.logits.gather(1, index).squeeze(1).sub_(largest).add_(log_top).clamp_(min=self.lowest)
         return hide(log_prob, self.counted)
 
     @cached_property
     def rest_of_target(self) -> Tensor:
-        """One minus the probability of the true class for a hard target, (R, P): the sum of the others'."""
-        return torch.addcmul(self.probs, self.probs, self.mass, value=-1).sum(1)
+        """One minus the probability of the true class for a hard target, (R, P); of a likely one the others' sum."""
+        own = self.probs * self.mass
+        others = (self.probs - own).sum(1)
+        return torch.where(others < 0.5, others, 1 - own.sum(1))
 
     @cached_property
     def rests(self) -> Tensor:
@@ -116,9 +118,9 @@ def pieces(batch: Batch) -> Iterator[Piece]:
 
 
 def cut(
-    batch: Batch, piece: Piece, *, softmax: Tensor | None = None, range_check: RangeCheck | None = None
+    batch: Batch, piece: Piece, *, softmax: Tensor | None = None, found: list[Bound] | None = None
 ) -> Chunk:
-    """That piece of the batch. ``softmax``: of the whole batch, (N, C, P). ``range_check``: sees the values."""
+    """That piece of the batch. ``softmax``: of the whole batch, (N, C, P). ``found``: gets what must hold of values."""
     samples, positions = piece
     weight = None if batch.sample_weight is None else batch.sample_weight[samples]
     hard_classes = batch.kind == "multiclass" and not batch.soft
@@ -127,8 +129,8 @@ def cut(
         target = target.long()  # before comparing: -100 is not a uint8
     counted = _counted(batch, target[:, 0] if batch.kind == "multiclass" and batch.soft else target, weight)
     target = hide(target, counted)
-    if range_check is not None:
-        range_check(bounds(target, counted, batch.loss, batch.kind, batch.channels, batch.soft))
+    if found is not None:
+        found += bounds(target, counted, batch.loss, batch.kind, batch.channels, batch.soft)
     logits = batch.logits[samples, :, positions].to(batch.dtype)
     if batch.kind == "multiclass":
         known = None if softmax is None else softmax[samples, :, positions]

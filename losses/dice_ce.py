@@ -79,8 +79,7 @@ class DiceCELoss(Loss):
         terms = [
             (w, replace(term, loss=self.name)) for w, part in parts if w for _, term in part.terms(batch)
         ]
-        if (
-            batch.kind == "binary"
-        ):  # one region for dice: the weights are those of the cross entropy's two classes
+        if batch.kind == "binary" and self.ce_weight:
+            # One region for dice: the weights are those of the cross entropy's two classes.
             return [(w, replace(t, class_weight=None) if isinstance(t, RegionTerm) else t) for w, t in terms]
         return terms

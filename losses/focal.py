@@ -110,20 +110,24 @@ class FocalTerm(Term):
             )
 
     def sums(self, chunk: Chunk) -> Tensor:
+        log_prob, rest = self._log_prob_and_rest(chunk)
+        cost = -(chunk.mass * (rest.pow(self.gamma) * log_prob)).sum(2)
+        return torch.stack([cost, chunk.mass_sums]).to(accumulator(cost.device))
+
+    def slopes(self, chunk: Chunk, grad: Tensor) -> Tensor:
+        log_prob, rest = self._log_prob_and_rest(chunk)
+        certain = rest < torch.finfo(rest.dtype).tiny
+        v = torch.where(certain, 1.0, -log_prob / torch.where(certain, 1.0, rest))
+        slope = -rest.pow(self.gamma) * (1 + self.gamma * log_prob.exp() * v)
+        return (chunk.mass * grad[0].unsqueeze(2)).mul_(slope)
+
+    def _log_prob_and_rest(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """log p and 1 - p, of the true class (R, 1, P) for a hard target, else of each (R, K, P)."""
         if chunk.hard:
             log_prob, rest = chunk.log_prob_of_target.unsqueeze(1), chunk.rest_of_target.unsqueeze(1)
         else:
             log_prob, rest = chunk.log_probs, chunk.rests
-        log_prob = torch.where(rest < 0.5, torch.log1p(-rest), log_prob)  # the more exact of two equal ones
-        power = rest.pow(self.gamma)
-        certain = rest < torch.finfo(rest.dtype).tiny
-        v = torch.where(certain, 1.0, -log_prob / torch.where(certain, 1.0, rest))
-        chunk.kept[self] = -power * (1 + self.gamma * log_prob.exp() * v)
-        cost = -(chunk.mass * (power * log_prob)).sum(2)
-        return torch.stack([cost, chunk.mass_sums]).to(accumulator(cost.device))
-
-    def slopes(self, chunk: Chunk, grad: Tensor) -> Tensor:
-        return (chunk.mass * grad[0].unsqueeze(2)).mul_(chunk.kept[self])
+        return torch.where(rest < 0.5, torch.log1p(-rest), log_prob), rest  # the more exact of two equal ones
 
     def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
         cost, mass = sums.of_term

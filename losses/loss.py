@@ -57,16 +57,16 @@ class Loss(nn.Module, ABC):
         self._range_check = RangeCheck()
 
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        with autocast_off(logits.device.type):
-            batch = prepare(
-                logits,
-                target,
-                sample_weight,
-                loss=self.name,
-                multilabel=self.multilabel,
-                ignore_index=self.ignore_index,
-                probabilities=self.probabilities,
-            )
+        batch = prepare(
+            logits,
+            target,
+            sample_weight,
+            loss=self.name,
+            multilabel=self.multilabel,
+            ignore_index=self.ignore_index,
+            probabilities=self.probabilities,
+        )
+        with autocast_off(batch.logits.device.type):
             weights, terms = zip(*self.terms(batch), strict=True)
             for term in terms:
                 term.check(batch)

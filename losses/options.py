@@ -35,6 +35,8 @@ def integer(name: str, value: Any) -> int | None:
     """``value`` if it is an integer or None."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise LoupeError(f"{name} is {value!r}; valid: an integer or null")
+    if value is not None and not -(2**62) < value < 2**63:
+        raise LoupeError(f"{name} is {value}; valid: what a 64-bit integer holds")
     return value
 
 

@@ -1,48 +1,41 @@
 """The pass over a batch in plain torch, for any device, dtype and kind of target.
 
 It goes piece by piece, so that what is computed on the way stays in the cache and takes little memory. The softmax of
-the forward pass, where its dtype and shape are those of the gradient, is kept, in
-the memory that the gradient then takes.
+the forward pass, where its dtype and shape are those of the gradient, lies in the memory that the gradient then takes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from losses.batch import Batch
 from losses.chunk import cut, pieces
-from losses.targets import RangeCheck
+from losses.targets import Bound
 from losses.term import Term
 
-__all__ = ["Kept", "backward", "forward"]
-
-
-@dataclass
-class Kept:
-    """From forward to backward: the softmax, (N, C, P) or None, and for each piece what the terms keep."""
-
-    softmax: Tensor | None = None
-    of_terms: list[dict[object, Tensor]] = field(default_factory=list[dict[object, Tensor]])
+__all__ = ["backward", "forward"]
 
 
 def forward(
-    batch: Batch, terms: Sequence[Term], range_check: RangeCheck, kept: Kept | None
-) -> tuple[Tensor, list[Tensor]]:
-    """Positions counted, (N, G), and the sums of each term, (S, N, G, K); fills ``kept`` if given."""
+    batch: Batch, terms: Sequence[Term], *, learns: bool
+) -> tuple[Tensor, list[Tensor], list[Bound], Tensor | None]:
+    """Positions counted, (N, G), the sums of each term, (S, N, G, K), what must hold of the values, and the softmax.
+
+    The softmax, (N, C, P), is for ``backward``, which takes its memory; None where it is of no use there.
+    """
     n, groups, dtype, device = len(batch.logits), batch.groups, batch.accumulator, batch.logits.device
     counted = torch.zeros(n, groups, dtype=dtype, device=device)
     sums = [
         torch.zeros(len(term.quantities), n, groups, batch.classes, dtype=dtype, device=device)
         for term in terms
     ]
-    softmax = None
-    if kept is not None and batch.kind == "multiclass" and batch.logits.dtype == batch.dtype:
-        softmax = kept.softmax = torch.softmax(batch.logits, 1)
+    keeps = learns and batch.kind == "multiclass" and batch.logits.dtype == batch.dtype
+    softmax = torch.softmax(batch.logits, 1) if keeps else None
+    found: list[Bound] = []
     for piece in pieces(batch):
         samples = piece[0]
-        chunk = cut(batch, piece, softmax=softmax, range_check=range_check)
+        chunk = cut(batch, piece, softmax=softmax, found=found)
         if chunk.counted is None:
             counted[samples] += chunk.logits.shape[-1]
         else:
@@ -50,19 +43,17 @@ def forward(
         for term, total in zip(terms, sums, strict=True):
             part = term.sums(chunk)
             total[:, samples] += part.view(len(part), -1, groups, batch.classes)
-        if kept is not None:
-            kept.of_terms.append(chunk.kept)
-    return counted, sums
+    return counted, sums, found, softmax
 
 
-def backward(batch: Batch, terms: Sequence[Term], grad_sums: Sequence[Tensor], kept: Kept) -> Tensor:
+def backward(
+    batch: Batch, terms: Sequence[Term], grad_sums: Sequence[Tensor], softmax: Tensor | None
+) -> Tensor:
     """Gradient of the logits from that of the sums: with q that by log p, ``dx_k = q_k - p_k sum_j q_j``."""
-    softmax, kept.softmax = kept.softmax, None  # a second backward pass has to compute it again
     result = torch.empty_like(batch.logits) if softmax is None else softmax
-    for piece, of_terms in zip(pieces(batch), kept.of_terms, strict=True):
+    for piece in pieces(batch):
         samples, positions = piece
         chunk = cut(batch, piece, softmax=softmax)
-        chunk.kept = of_terms
         slopes: Tensor | None = None
         for term, grad in zip(terms, grad_sums, strict=True):
             more = term.slopes(chunk, grad[:, samples].flatten(1, 2))

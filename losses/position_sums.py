@@ -19,15 +19,12 @@ __all__ = ["position_sums"]
 def position_sums(batch: Batch, terms: Sequence[Term], range_check: RangeCheck) -> list[Sums]:
     """The sums that the terms ask for, one ``Sums`` each, differentiable once by the logits.
 
-    ``native`` makes the pass where it fits, else ``piecewise`` does. Neither holds more than the gradient and once
-    the size of the logits. A compiled graph is left for it and goes on after it.
+    ``native`` makes the pass where it fits, else ``piecewise`` does. A compiled graph is left for it, and goes on then.
     """
     return (_outside_graphs if torch.compiler.is_compiling() else _position_sums)(batch, terms, range_check)
 
 
 def _position_sums(batch: Batch, terms: Sequence[Term], range_check: RangeCheck) -> list[Sums]:
-    if batch.sample_weight is not None and batch.sample_weight.numel():
-        range_check([weight_bound(batch.sample_weight, loss=batch.loss)])
     learns = torch.is_grad_enabled() and batch.logits.requires_grad
     found: Any = _PositionSums.apply(batch.logits, batch, terms, range_check, learns)
     counted, *sums = found
@@ -43,27 +40,30 @@ class _PositionSums(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, batch: Batch, terms: Sequence[Term], range_check: RangeCheck, learns: bool
     ) -> tuple[Tensor, ...]:
-        ctx.batch, ctx.terms, ctx.kept = batch, terms, None
-        ctx.save_for_backward(logits, batch.target)  # so that it is noticed if they change in between
         if native.fits(batch, terms):
-            counted, sums = native.forward(batch, terms, range_check)
+            counted, sums, found = native.forward(batch, terms)
+            ctx.softmax = None
         else:
-            ctx.kept = piecewise.Kept() if learns else None
-            counted, sums = piecewise.forward(batch, terms, range_check, ctx.kept)
+            counted, sums, found, ctx.softmax = piecewise.forward(batch, terms, learns=learns)
+        if batch.sample_weight is not None and batch.sample_weight.numel():
+            found.append(weight_bound(batch.sample_weight, loss=batch.loss))
+        range_check(found)
+        ctx.facts, ctx.terms = (batch.loss, batch.kind, batch.soft, batch.ignore_index), terms
+        ctx.save_for_backward(logits, batch.target, batch.sample_weight)
         ctx.mark_non_differentiable(counted)
         return counted, *sums
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        batch: Batch = ctx.batch
-        _ = ctx.saved_tensors
+        batch = Batch(*ctx.facts, *ctx.saved_tensors)
+        softmax, ctx.softmax = ctx.softmax, None  # a second backward pass has to compute it again
         with torch.no_grad(), autocast_off(batch.logits.device.type):
             largest = torch.finfo(batch.dtype).max
             grad_sums = [g.clamp(-largest, largest).to(batch.dtype) for g in grad_outputs[1:]]
-            if ctx.kept is None:
+            if softmax is None and native.fits(batch, ctx.terms):
                 grad = native.backward(batch, ctx.terms, grad_sums)
             else:
-                grad = piecewise.backward(batch, ctx.terms, grad_sums, ctx.kept)
+                grad = piecewise.backward(batch, ctx.terms, grad_sums, softmax)
         if torch.is_grad_enabled() and any(g.requires_grad for g in grad_outputs[1:]):
             grad = _OnlyOnce.apply(grad, batch.loss, *grad_outputs[1:])
         return grad, None, None, None, None

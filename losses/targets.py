@@ -34,6 +34,9 @@ def kind_of(
     (N, *); ``multilabel``: target in the shape of the logits. ``probabilities``: the loss takes floating
     point targets, (N, C, *) for multiclass, (N, *) or (N, 1, *) for binary.
     """
+    for what, value in (("logits", logits), ("target", target), ("sample_weight", sample_weight)):
+        if not isinstance(value, Tensor) and not (value is None and what == "sample_weight"):
+            raise LoupeError(f"{loss}: {what} must be a tensor; got {type(value).__name__}")
     got = f"logits {tuple(logits.shape)} {_name(logits)}, target {tuple(target.shape)} {_name(target)}"
     if not logits.is_floating_point():
         raise LoupeError(f"{loss}: logits must be floating point; got {got}")
@@ -158,8 +161,8 @@ class RangeCheck:
 
     On CPU every call is checked. Elsewhere the first call is checked (one synchronisation). On CUDA the
     figures of later calls travel to the host in the background, and the error comes with the first later call
-    that finds them arrived, as a rule the next; until then targets are clamped into range, so that no kernel
-    can fail. Other devices are checked on the first call only, and nothing is looked at while compiling or
+    that finds them arrived, as a rule the next; until then a position of an unknown class has no class, so that
+    no kernel can fail. Other devices are checked on the first call only, and nothing is looked at while compiling or
     capturing a graph.
     """
 

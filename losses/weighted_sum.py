@@ -33,9 +33,9 @@ class WeightedSumLoss(Loss):
         from losses.create import create_loss  # here, as create lists this class among the others
 
         super().__init__(ignore_index=ignore_index, multilabel=multilabel)
-        if not losses:
+        if not isinstance(losses, list) or not losses or not all(isinstance(part, dict) for part in losses):
             raise LoupeError(
-                "weighted_sum: losses is empty; valid: a list of {type: ..., weight: 1.0, options}"
+                f"weighted_sum: losses is {losses!r}; valid: a list of {{type: ..., weight: 1.0, options}}"
             )
         self.weights: list[float] = []
         self.losses = nn.ModuleList()

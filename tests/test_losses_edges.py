@@ -289,6 +289,10 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
     ("weighted_sum", {"losses": [{"weight": 1.0}]}, r"losses\[0\].type"),
     ("weighted_sum", {"losses": [{"type": "dice", "weight": 0}]}, r"losses\[0\].weight"),
     ("weighted_sum", {"losses": [{"type": "dice", "ignore_index": 1}]}, "beside losses"),
+    ("weighted_sum", {"losses": "dice"}, "losses is 'dice'; valid: a list"),
+    ("weighted_sum", {"losses": [3]}, "valid: a list"),
+    ("weighted_sum", {"losses": {"type": "dice"}}, "valid: a list"),
+    ("dice", {"ignore_index": 2**64 + 1}, "64-bit"),
 ]
 
 
@@ -306,6 +310,7 @@ def test_options_that_do_not_fit_the_number_of_channels_are_named() -> None:
         ("categorical_crossentropy", {"class_weight": [1.0]}, 1, "negative, positive"),
         ("iou", {"class_weight": [1.0, 2.0]}, 1, "class_weight has no effect"),
         ("dice_ce", {"include_background": False}, 1, "include_background=False needs"),
+        ("dice_ce", {"ce_weight": 0.0, "class_weight": [1.0, 5.0]}, 1, "class_weight has no effect"),
         ("focal", {"alpha": 2.0}, 1, "1 - alpha"),
     ]
     for name, options, channels, message in cases:
@@ -385,6 +390,28 @@ def test_on_a_gpu(name: str) -> None:
         loss(x, y)
     with pytest.raises(LoupeError, match="holds 7"):
         create_loss(name)(x, torch.full_like(y, 7))
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    x, y = torch.zeros(2, 3), torch.tensor([0, 1])
+    for given in ((x, [0, 1]), (x.numpy(), y), (x, None)):
+        with pytest.raises(LoupeError, match="must be a tensor; got"):
+            create_loss("dice")(*given)
+    with pytest.raises(LoupeError, match="sample_weight must be a tensor; got list"):
+        create_loss("dice")(x, y, sample_weight=[1, 1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_values_are_looked_at_in_one_check(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a GPU only the first check of a loss waits for its answer, so it has to hold everything.
+    monkeypatch.setattr("losses.chunk._CPU_LOGITS", 50)
+    calls: list[int] = []
+    loss = create_loss("dice", ignore_index=255)
+    monkeypatch.setattr(loss, "_range_check", lambda found: calls.append(len(found)))
+    with native.switched_off():
+        loss(*data(3, channels, 40), sample_weight=torch.ones(3))
+    assert len(calls) == 1
+    assert calls[0] > 3
 
 
 def test_a_copied_range_check_starts_anew() -> None:

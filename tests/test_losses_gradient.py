@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -123,3 +126,42 @@ def test_backward_within_autocast_is_not_rounded(compiled: bool) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = torch.autograd.grad(create_loss("dice_ce")(logits, target), logits)[0]
     assert torch.equal(found, expected)
+
+
+@every_loss
+@compiled_or_not
+def test_the_batch_is_let_go_after_backward(name: str, compiled: bool) -> None:
+    leaf, target = data(2, 3, 30)
+    logits = leaf * 1
+    alive = weakref.ref(logits)
+    value = create_loss(name)(logits, target)
+    value.backward()
+    del logits
+    gc.collect()
+    assert alive() is None
+    assert value.isfinite()
+
+
+@pytest.mark.parametrize("name", ["categorical_crossentropy", "focal", "dice", "tversky"])
+@compiled_or_not
+def test_a_class_that_is_ruled_out_is_no_harm(name: str, compiled: bool) -> None:
+    logits, target = data(2, 4, 30)
+    target = target % 3
+    inside = torch.cat([logits[:, :3], torch.full_like(logits[:, :1], -200.0)], 1)
+    outside = torch.cat([logits[:, :3], torch.full_like(logits[:, :1], -torch.inf)], 1)
+    for dtype in (torch.float32, torch.float64):
+        loss = create_loss(name)
+        torch.testing.assert_close(loss(outside.to(dtype), target), loss(inside.to(dtype), target))
+        (grad,) = torch.autograd.grad(loss(outside.to(dtype), target), logits)
+        (expected,) = torch.autograd.grad(loss(inside.to(dtype), target), logits)
+        torch.testing.assert_close(grad, expected)
+
+
+@compiled_or_not
+def test_many_classes_keep_the_digits(compiled: bool) -> None:
+    for seed in range(20):
+        g = torch.Generator().manual_seed(seed)
+        logits, target = 3 * torch.randn(1, 1000, generator=g), torch.randint(0, 1000, (1,), generator=g)
+        for loss in (create_loss("focal", alpha=None, gamma=5.0), create_loss("label_smoothing")):
+            exact = loss(logits.double(), target).item()
+            assert abs(loss(logits, target).item() - exact) <= 1e-6 * max(1.0, abs(exact))

@@ -187,3 +187,44 @@ with native.switched_off() if "{whose}" == "torch" else contextlib.nullcontext()
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) <= 2.2
+
+
+def test_defaults_of_torch_do_not_matter() -> None:
+    logits, target = example(1, 3, 40)
+    loss = create_loss("dice_ce", ignore_index=255)
+    value, grad = both(loss, logits, target)[0]
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.float64, torch.bfloat16):
+            torch.set_default_dtype(dtype)
+            again, again_grad = both(loss, logits, target)[0]
+            assert torch.equal(again, value)
+            assert torch.equal(again_grad, grad)
+    finally:
+        torch.set_default_dtype(before)
+    x = logits.clone().requires_grad_()
+    with torch.device("meta"):
+        again = loss(x, target)
+        (again_grad,) = torch.autograd.grad(again, x)
+    assert torch.equal(again_grad, grad)
+
+
+def test_memory_that_does_not_hold_what_is_meant_is_left_to_torch() -> None:
+    logits, target = example(1, 3, 40)
+    loss = create_loss("dice", ignore_index=255)
+    lazy = torch.complex(torch.zeros_like(logits), -logits).conj().imag
+    assert lazy.is_neg()
+    torch.testing.assert_close(loss(lazy, target), loss(logits, target))
+    zero = torch._efficientzerotensor((1, 3, 40))
+    torch.testing.assert_close(loss(zero, target), loss(torch.zeros(1, 3, 40), target))
+
+
+def test_many_samples_of_few_positions_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unexpected(*_: Any) -> Any:
+        raise AssertionError
+
+    logits, target = example(300, 500, 16)
+    loss = create_loss("dice", ignore_index=255)
+    expected = loss(logits.double(), target)
+    monkeypatch.setattr(native, "forward", unexpected)  # its sums would be as large as the logits
+    torch.testing.assert_close(loss(logits, target).double(), expected, rtol=1e-6, atol=0)

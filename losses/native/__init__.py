@@ -16,7 +16,7 @@ from torch import Tensor
 
 from losses.batch import Batch
 from losses.chunk import cut, pieces
-from losses.targets import RangeCheck
+from losses.targets import Bound
 from losses.term import Quantity, Term
 
 __all__ = ["available", "backward", "fits", "forward", "switched_off"]
@@ -28,7 +28,7 @@ _SEGMENT = 2**15  # positions that are added up in one go; part of the result's 
 _FEW_POSITIONS = 16  # in a sample: below that the tiles are mostly empty, and torch is faster
 _FEW_LOGITS = 2**16  # for each thread: starting one takes as long as these
 
-_NO_CLASS = -(2**63)
+_NOTHING_IGNORED = -(2**63)  # a number that no target holds
 
 _on: ContextVar[bool] = ContextVar("losses_native", default=True)
 
@@ -95,35 +95,56 @@ def fits(batch: Batch, terms: Sequence[Term]) -> bool:
         and not batch.soft
         and batch.logits.device.type == "cpu"
         and batch.logits.dtype in (torch.float32, torch.bfloat16)
+        and _is_plain(batch.logits)
+        and _is_plain(batch.target)
         and batch.logits.shape[2] >= _FEW_POSITIONS
+        and _sums_are_small(batch)
         and len({term.exponent for term in terms} - {None}) <= 1
         and _on.get()
         and available()
     )
 
 
-def forward(batch: Batch, terms: Sequence[Term], range_check: RangeCheck) -> tuple[Tensor, list[Tensor]]:
-    """Positions counted, (N, 1), and the sums of each term, (S, N, 1, K), float64."""
-    n, classes, positions = batch.logits.shape
-    segments = -(-positions // _SEGMENT)
-    sums = torch.zeros(n, segments, len(Quantity), classes, dtype=torch.float64)
-    facts = torch.zeros(n, segments, 2, dtype=torch.int64)
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether what the tensor means is what lies in its memory: it is no fake, no lazy negative, no lazy zero."""
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_neg() and not tensor._is_zerotensor()  # pyright: ignore[reportPrivateUsage]
+    )
+
+
+def _sums_are_small(batch: Batch) -> bool:
+    """They are kept for each sample and segment, which would be much for many samples of few positions."""
+    n, classes, _ = batch.logits.shape
+    return 8 * n * _segments(batch) * len(Quantity) * classes <= max(2**20, batch.logits.numel() // 2)
+
+
+def _segments(batch: Batch) -> int:
+    return -(-batch.logits.shape[2] // _SEGMENT)
+
+
+def forward(batch: Batch, terms: Sequence[Term]) -> tuple[Tensor, list[Tensor], list[Bound]]:
+    """Positions counted, (N, 1), the sums of each term, (S, N, 1, K), float64, and what must hold of the values."""
+    n, classes, _ = batch.logits.shape
+    sums = torch.zeros(n, _segments(batch), len(Quantity), classes, dtype=torch.float64, device="cpu")
+    facts = torch.zeros(n, _segments(batch), 2, dtype=torch.int64, device="cpu")
     _run(batch, terms, sums=sums, facts=facts)
     counted, unknown = facts.sum(1, keepdim=True).unbind(2)
+    found: list[Bound] = []
     if bool(unknown.any()):  # torch finds out what it is
         for piece in pieces(batch):
-            cut(batch, piece, range_check=range_check)
+            cut(batch, piece, found=found)
     by_quantity = sums.sum(1).unsqueeze(2).unbind(1)
     return (
         counted.double(),
         [torch.stack([by_quantity[q.value] for q in term.quantities]) for term in terms],
+        found,
     )
 
 
 def backward(batch: Batch, terms: Sequence[Term], grad_sums: Sequence[Tensor]) -> Tensor:
     """Gradient of the logits from that of the sums."""
     n, classes, _ = batch.logits.shape
-    slopes = torch.zeros(len(Quantity), n, classes)
+    slopes = torch.zeros(len(Quantity), n, classes, dtype=torch.float32, device="cpu")
     for term, grad in zip(terms, grad_sums, strict=True):
         for quantity, g in zip(term.quantities, grad, strict=True):
             slopes[quantity.value] += g[:, 0]
@@ -160,7 +181,7 @@ def _run(
         exists=None if exists is None else exists.data_ptr(),
         shape=tuple(batch.logits.shape),
         has_ignore=ignore is not None,
-        ignore=_NO_CLASS if ignore is None else ignore,
+        ignore=_NOTHING_IGNORED if ignore is None else ignore,
         wanted=sum(1 << q.value for q in {q for term in terms for q in term.quantities}),
         gamma=exponents[0] if exponents else 0.0,
         segment=_SEGMENT,

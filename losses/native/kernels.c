@@ -24,7 +24,7 @@ WIDEST static void forward_segment(const job *j, int64_t sample, int64_t start, 
     int32_t counted = 0, unknown = 0;
     for (int i = 0; i < w; i++) counted += t->y[i] != -1, unknown += t->y[i] == -2;
     facts[0] += counted, facts[1] += unknown;
-    softmax(j->classes, w, t);
+    softmax(j, w, t);
     if (WANTS(NLL) || WANTS(FOCAL)) log_prob_of_target(j->classes, w, t);
     for (int64_t c = 0; c < j->classes; c++) {
       const float *p = t->p + c * t->width, *x = t->x + c * t->width;
@@ -62,12 +62,12 @@ WIDEST static void backward_segment(const job *j, int64_t sample, int64_t start,
     const int held = stop - at < t->width ? (int)(stop - at) : t->width, w = (held + BLOCK - 1) / BLOCK * BLOCK;
     read_target(j, sample, at, held, w, t->y);
     read_logits(j, sample, at, held, w, t);
-    softmax(j->classes, w, t);
+    softmax(j, w, t);
     if (WANTS(FOCAL)) {
       log_prob_of_target(j->classes, w, t);
       focal(j, w, t);
     }
-    EACH t->dot[i] = 0;
+    EACH t->dot[i] = t->part[i] = 0;
     for (int64_t c = 0; c < j->classes; c++) { /* the logits are not needed any more: x becomes q */
       const float *p = t->p + c * t->width;
       float *q = t->x + c * t->width;
@@ -77,14 +77,15 @@ WIDEST static void backward_segment(const job *j, int64_t sample, int64_t start,
         EACH {
           const float mine = p[i] * o + f * t->t[i] - n;
           q[i] = p[i] * (a + s * p[i]) + (t->y[i] == c ? mine : 0.0f) - (t->y[i] == -1 ? 0.0f : e);
-          t->dot[i] += q[i];
+          t->part[i] += q[i];
         }
       else
         EACH {
           const float mine = p[i] * o - n;
           q[i] = p[i] * (a + s * p[i]) + (t->y[i] == c ? mine : 0.0f) - (t->y[i] == -1 ? 0.0f : e);
-          t->dot[i] += q[i];
+          t->part[i] += q[i];
         }
+      GATHER_PARTS(t->dot, c);
     }
     write_grad(j, sample, at, held, t);
   }
@@ -102,12 +103,12 @@ static void *work(void *argument) {
   const int64_t in_sample = (j->positions + j->segment - 1) / j->segment;
   int width = (int)(TILE_LOGITS / j->classes / BLOCK * BLOCK);
   width = width < BLOCK ? BLOCK : width > 4 * BLOCK ? 4 * BLOCK : width;
-  float *memory = malloc(sizeof(float) * width * (2 * j->classes + 8));
+  float *memory = malloc(sizeof(float) * width * (2 * j->classes + 9));
   s->failed = memory == NULL;
   if (s->failed) return NULL;
   float *row = memory + 2 * j->classes * width;
   tile t = {width, memory, memory + j->classes * width, row, row + width, row + 2 * width, row + 3 * width,
-            row + 4 * width, row + 5 * width, row + 6 * width, (int32_t *)(row + 7 * width)};
+            row + 4 * width, row + 5 * width, row + 6 * width, row + 7 * width, (int32_t *)(row + 8 * width)};
   for (int64_t k = s->first; k < s->last; k++) {
     const int64_t sample = k / in_sample, start = k % in_sample * j->segment;
     const int64_t stop = start + j->segment < j->positions ? start + j->segment : j->positions;

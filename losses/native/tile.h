@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdint.h>
 
-/* One binary for all x86: the loader picks the widest vectors that the processor has. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+/* One binary for all x86 on Linux with glibc: the loader picks the widest vectors that the processor has. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define WIDEST
@@ -61,7 +61,7 @@ typedef struct {
 typedef struct {
   int width;
   float *x, *p;                              /* (C, width): logits, softmax (0 where not counted) */
-  float *top, *total, *log_total, *at, *rest, *t, *dot; /* (width) */
+  float *top, *total, *log_total, *at, *rest, *t, *dot, *part; /* (width) */
   int32_t *y;                                /* (width): class, or -1 where not counted */
 } tile;
 
@@ -161,23 +161,28 @@ INLINE void write_grad(const job *j, int64_t sample, int64_t start, int held, co
 #undef SLOPE
 }
 
+/* Sums over many classes are made of sums over 32, whose rounding errors do not pile up: after class c, into `row`. */
+#define GATHER_PARTS(row, c)                                                              \
+  if ((c) % 32 == 31 || (c) == j->classes - 1) EACH row[i] += t->part[i], t->part[i] = 0
+
 /* Softmax, the largest logit and the sum of the exponentials. */
-INLINE void softmax(int64_t classes, int w, tile *t) {
-  EACH t->top[i] = t->x[i], t->total[i] = 0;
-  for (int64_t c = 1; c < classes; c++) {
+INLINE void softmax(const job *j, int w, tile *t) {
+  EACH t->top[i] = t->x[i], t->total[i] = t->part[i] = 0;
+  for (int64_t c = 1; c < j->classes; c++) {
     const float *x = t->x + c * t->width;
     EACH t->top[i] = x[i] > t->top[i] ? x[i] : t->top[i];
   }
-  for (int64_t c = 0; c < classes; c++) {
+  for (int64_t c = 0; c < j->classes; c++) {
     const float *x = t->x + c * t->width;
     float *p = t->p + c * t->width;
     EACH {
       p[i] = exp_of(x[i] - t->top[i]);
-      t->total[i] += p[i];
+      t->part[i] += p[i];
     }
+    GATHER_PARTS(t->total, c);
   }
   EACH t->rest[i] = 1.0f / t->total[i];
-  for (int64_t c = 0; c < classes; c++) {
+  for (int64_t c = 0; c < j->classes; c++) {
     float *p = t->p + c * t->width;
     EACH {
       const float each = p[i] * t->rest[i];
@@ -219,11 +224,17 @@ INLINE float log_of_rest(float x) {
 
 /* From p and log p of the true class to its focal cost (at) and the derivative of that by log p (t). */
 INLINE void focal(const job *j, int w, tile *t) {
-  EACH t->rest[i] = 0;
+  EACH t->rest[i] = t->part[i] = t->t[i] = 0;
   for (int64_t c = 0; c < j->classes; c++) {
     const float *p = t->p + c * t->width;
-    EACH t->rest[i] += t->y[i] == c ? 0.0f : p[i];
+    EACH {
+      const float each = p[i];
+      t->part[i] += t->y[i] == c ? 0.0f : each;
+      t->t[i] = t->y[i] == c ? each : t->t[i];
+    }
+    GATHER_PARTS(t->rest, c);
   }
+  EACH t->rest[i] = t->rest[i] < 0.5f ? t->rest[i] : 1.0f - t->t[i]; /* whichever is the more exact */
   const float gamma = (float)j->gamma;
   if (gamma == 2.0f)
     EACH t->t[i] = t->rest[i] * t->rest[i];
