@@ -68,6 +68,7 @@ class OpeningSummary(Callback):
             f"training: {trainer.max_epochs} epochs of {steps} steps of {training['batch_size']} images, "
             f"{training['optimizer']['type']} {training['learning_rate']:g}, loss {training['loss']['type']}, "
             f"{trainer.precision} on {device}",
+            *_class_weights(pl_module, training["loss"]),
             f"run: {self.run.path}" if self.run.claimed else "run: nothing is kept (fast_dev_run)",
         ]
         norms = any(isinstance(m, (BatchNorm1d, BatchNorm2d, BatchNorm3d)) for m in pl_module.modules())
@@ -150,3 +151,17 @@ class ClosingTable(Callback):
 
 def _command(name: str, config: Path) -> str:
     return f"python train.py {name} --config {config} --ckpt_path"
+
+
+def _class_weights(module: LightningModule, loss: dict[str, Any]) -> list[str]:
+    """A line for each part of the loss whose weights were worked out from the data."""
+    criterion: Any = getattr(module, "criterion", None)
+    parts = [(loss, criterion), *zip(loss.get("losses", []), getattr(criterion, "losses", []), strict=False)]
+    names = list(getattr(module, "class_names", None) or [])
+    lines: list[str] = []
+    for options, built in parts:
+        if built is not None and isinstance(options.get("class_weight"), str):
+            listed = [f"{n} {w:.3g}" for n, w in zip(names, built.class_weight.tolist(), strict=False)]
+            more = ", ..." if len(listed) > 8 else ""
+            lines.append(f"class weights ({options['class_weight']}): {', '.join(listed[:8])}{more}")
+    return lines

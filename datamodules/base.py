@@ -91,6 +91,10 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Drawn parts get their share of each of these groups; None: no groups."""
         return None
 
+    def class_counts(self) -> list[int] | None:
+        """How often each class occurs in the training part, in pictures or pixels; None where there are no classes."""
+        return None
+
     def describe_annotations(self) -> str:
         """One line for the opening summary."""
         names = ", ".join(self.class_names[:8]) + (", ..." if self.num_classes > 8 else "")

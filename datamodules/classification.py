@@ -1,5 +1,6 @@
 """Pictures with one label each."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class ClassificationDataModule(LoupeDataModule):
                 f"val or test have; nothing could be learnt about it"
             )
         return list(names)
+
+    def class_counts(self) -> list[int]:
+        """Training pictures of each class."""
+        counts = Counter(self.samples["train"].columns["label"])
+        return [counts[name] for name in self.class_names]
 
     def target(self, samples: Samples) -> Target:
         """The class numbers of these samples."""

@@ -85,6 +85,16 @@ class SegmentationDataModule(LoupeDataModule):
             ["background", "foreground"] if num_classes == 2 else [f"class_{k}" for k in range(num_classes)]
         )
 
+    def class_counts(self) -> list[int]:
+        """Training pixels of each class, void left out; reads the training masks once."""
+        train = self.samples["train"]
+        values = scan_masks(train.paths, train.columns["mask"], skip=self.read.on_error == "skip")
+        counts = [0] * self.num_classes
+        for value, pixels in values.pixels.items():
+            if (number := int(self._table[value])) < self.num_classes:
+                counts[number] += pixels
+        return counts
+
     def target(self, samples: Samples) -> Target:
         """Reads the masks of these samples."""
         return MaskTarget(samples.columns["mask"], self._table)

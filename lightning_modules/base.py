@@ -14,7 +14,7 @@ from lightning_modules.backbone_training import BackboneTraining
 from lightning_modules.card import make_card, refuse_other_classes, refuse_other_network, refuse_other_task
 from lightning_modules.evaluation import Evaluation
 from lightning_modules.optimization import create_optimization, refuse_divergence
-from losses import LOSSES, create_loss
+from losses import LOSSES, ClassCounts, create_loss, with_class_weights
 from metrics import MeanLoss
 from models import accepts_single_sample, set_backbone_frozen
 from optim import Schedule, penalty
@@ -132,9 +132,9 @@ class LoupeModule(LightningModule, ABC):
         settled = data.settle_input(self.input_contract.get("interpolation") or self.input_interpolation)
         if not self.trainer.predicting:
             self.input_contract = settled  # a fit that goes on may have another size
-        self.build(ignore_index=getattr(data, "ignore_index", None))
+        self.build(ignore_index=getattr(data, "ignore_index", None), class_counts=data.class_counts)
 
-    def build(self, *, ignore_index: int | None = None) -> None:
+    def build(self, *, ignore_index: int | None = None, class_counts: ClassCounts = lambda: None) -> None:
         """Make the network for the known classes, and with a recipe also loss and scores."""
         names = self.class_names
         assert names is not None, "class_names are set by configure_model() or adopt()"
@@ -145,12 +145,11 @@ class LoupeModule(LightningModule, ABC):
             set_backbone_frozen(self.model, True)
         if self.recipe:
             void = {"ignore_index": ignore_index} if self.knows_void and ignore_index is not None else {}
-            self.criterion = self.create_loss(**{**void, **self.recipe["loss"]})
+            self.criterion = self.create_loss(**void | with_class_weights(self.recipe["loss"], class_counts))
             made = {stage: Evaluation(self.create_scores(names), self.terms) for stage in ("val", "test")}
             self.evaluations = nn.ModuleDict(made)
             if self.recipe["compile"]:
-                # In place: the keys of the state dict stay those of the plain network.
-                self.model.compile()
+                self.model.compile()  # in place: the state dict keeps the keys of the plain network
 
     @property
     def network(self) -> nn.Module:

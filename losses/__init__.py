@@ -3,6 +3,7 @@
 from losses.box_loss import BoxLoss
 from losses.box_overlap import BoxCIoULoss, BoxDIoULoss, BoxGIoULoss, BoxIoULoss
 from losses.box_smooth_l1 import BoxSmoothL1Loss
+from losses.class_balance import ClassCounts, class_weights, with_class_weights
 from losses.create import BOX_LOSSES, LOSSES, create_box_loss, create_loss
 from losses.cross_entropy import CrossEntropyLoss
 from losses.dice import DiceLoss
@@ -24,6 +25,7 @@ __all__ = [
     "BoxIoULoss",
     "BoxLoss",
     "BoxSmoothL1Loss",
+    "ClassCounts",
     "CrossEntropyLoss",
     "DiceCELoss",
     "DiceLoss",
@@ -33,8 +35,10 @@ __all__ = [
     "Loss",
     "TverskyLoss",
     "WeightedSumLoss",
+    "class_weights",
     "create_box_loss",
     "create_loss",
     "global_sum",
     "local_reduction",
+    "with_class_weights",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from losses import options
 from losses.batch import Batch
 from losses.chunk import Chunk
+from losses.class_balance import ClassWeight
 from losses.loss import Loss
 from losses.reduction import accumulator, hide, over_samples, ratio
 from losses.term import Quantity, Sums, Term, for_classes
@@ -41,7 +42,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
         normalization: Literal["weights", "count"] = "weights",
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)

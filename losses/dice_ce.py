@@ -6,6 +6,7 @@ from typing import Literal
 from errors import LoupeError
 from losses import options
 from losses.batch import Batch
+from losses.class_balance import ClassWeight
 from losses.cross_entropy import CrossEntropyLoss
 from losses.dice import DiceLoss
 from losses.loss import Loss
@@ -45,7 +46,7 @@ class DiceCELoss(Loss):
         label_smoothing: float = 0.0,
         normalization: Literal["weights", "count"] = "weights",
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)

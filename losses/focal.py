@@ -10,6 +10,7 @@ from errors import LoupeError
 from losses import options
 from losses.batch import Batch
 from losses.chunk import Chunk
+from losses.class_balance import ClassWeight
 from losses.loss import Loss
 from losses.reduction import accumulator, over_samples, ratio
 from losses.term import Quantity, Sums, Term, check_length, for_classes
@@ -49,7 +50,7 @@ class FocalLoss(Loss):
         gamma: float = 2.0,
         normalization: Literal["count", "weights", "positives"] = "count",
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from losses import options
 from losses.batch import Batch
+from losses.class_balance import ClassWeight
 from losses.cross_entropy import CrossEntropyTerm
 from losses.loss import Loss
 from losses.term import Term
@@ -31,7 +32,7 @@ class LabelSmoothingLoss(Loss):
         smoothing: float = 0.1,
         normalization: Literal["weights", "count"] = "weights",
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from losses import options
 from losses.batch import Batch, prepare
+from losses.class_balance import ClassWeight
 from losses.position_sums import position_sums
 from losses.precision import autocast_off
 from losses.reduction import accumulator, global_sum
@@ -46,7 +47,7 @@ class Loss(nn.Module, ABC):
         self,
         *,
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__()

@@ -53,6 +53,11 @@ def vector(name: str, values: Any) -> Tensor | None:
         return None
     if isinstance(values, Tensor):
         values = values.detach().cpu().tolist()
+    if values in ("balanced", "effective_number"):
+        raise LoupeError(
+            f"{name} {values} is worked out from the training data, which a loss does not see; "
+            f"give losses.class_weights(counts, '{values}')"
+        )
     if not isinstance(values, (list, tuple)) or not values:
         raise LoupeError(f"{name} is {values!r}; valid: a list with one number for each class")
     checked = [number(f"{name}[{i}]", value) for i, value in enumerate(values)]

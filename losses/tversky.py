@@ -8,6 +8,7 @@ from torch import Tensor
 from errors import LoupeError
 from losses import options
 from losses.batch import Batch
+from losses.class_balance import ClassWeight
 from losses.loss import Loss
 from losses.reduction import ratio
 from losses.regions import RegionOptions, RegionTerm
@@ -45,7 +46,7 @@ class TverskyLoss(Loss):
         include_background: bool = True,
         absent: Literal["keep", "skip"] = "keep",
         ignore_index: int | None = None,
-        class_weight: list[float] | None = None,
+        class_weight: ClassWeight = None,
         multilabel: bool = False,
     ) -> None:
         super().__init__(ignore_index=ignore_index, class_weight=class_weight, multilabel=multilabel)
