@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datamodules.images import UnreadableError, image_size_hw
 from datamodules.samples import Samples, does_not_exist, name_some, read_manifest
+from datamodules.tables import find_table
 from datamodules.workers import usable_cores
 from errors import LoupeError
 
@@ -24,21 +25,14 @@ def find_box_samples(root: Path, *, skip: bool = False) -> Samples:
     Raises LoupeError naming the picture for a box that is incomplete, inverted, empty, or not inside it. With `skip`
     pictures that cannot be read are let through.
     """
-    if root.is_dir():
-        file = root / "manifest.csv"
-        if not file.is_file():
-            inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
-            raise LoupeError(
-                f"data.root {root} has no manifest.csv (columns path,x1,y1,x2,y2[,split]); it holds {inside}"
-            )
-    elif root.is_file():
-        file = root
-        if root.suffix.lower() != ".csv":
-            raise LoupeError(
-                f"data.root {root} is a file, and only CSV manifests are read (columns path,x1,y1,x2,y2[,split])"
-            )
-    else:
-        raise does_not_exist("data.root", root)
+    file = find_table(root, "path,x1,y1,x2,y2[,split]")
+    if file is None:
+        if not root.is_dir():
+            raise does_not_exist("data.root", root)
+        inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
+        raise LoupeError(
+            f"data.root {root} has no manifest.csv (columns path,x1,y1,x2,y2[,split]); it holds {inside}"
+        )
     rows = read_manifest(file, required=(), may_be_empty=BOX_COLUMNS, may_repeat=True)
     boxes = [_parse(file, rows, row) for row in range(len(rows))]
     if any(boxes) and max(max(box) for box in boxes if box) <= 1:

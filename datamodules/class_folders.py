@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from datamodules.samples import Samples, does_not_exist, find_pictures, name_some, part_name, read_manifest
+from datamodules.tables import find_table
 from errors import LoupeError
 
 __all__ = ["find_label_samples"]
@@ -10,16 +11,11 @@ __all__ = ["find_label_samples"]
 
 def find_label_samples(root: Path) -> Samples:
     """Samples with the column `label`, from any layout that is understood; LoupeError says what was looked for."""
-    if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise LoupeError(
-                f"data.root {root} is a file, and only CSV manifests are read (columns path,label[,split])"
-            )
-        return read_manifest(root, required=["label"])
+    table = find_table(root, "path,label[,split]")
+    if table is not None:
+        return read_manifest(table, required=["label"])
     if not root.is_dir():
         raise does_not_exist("data.root", root)
-    if (root / "manifest.csv").is_file():
-        return read_manifest(root / "manifest.csv", required=["label"])
     parts = _part_folders(root)
     samples = Samples([], [], {"label": []}, [])
     for folder, part in parts.items():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
 from datamodules.samples import Samples, does_not_exist, find_pictures, name_some, part_name, read_manifest
+from datamodules.tables import find_table
 from errors import LoupeError
 
 __all__ = ["find_mask_samples"]
@@ -11,16 +12,11 @@ __all__ = ["find_mask_samples"]
 
 def find_mask_samples(root: Path) -> Samples:
     """Samples with the column `mask`, from any layout that is understood; LoupeError says what was looked for."""
-    if root.is_file():
-        if root.suffix.lower() != ".csv":
-            raise LoupeError(
-                f"data.root {root} is a file, and only CSV manifests are read (columns path,mask[,split])"
-            )
-        return _from_manifest(root)
+    table = find_table(root, "path,mask[,split]")
+    if table is not None:
+        return read_manifest(table, required=["mask"], files=["path", "mask"])
     if not root.is_dir():
         raise does_not_exist("data.root", root)
-    if (root / "manifest.csv").is_file():
-        return _from_manifest(root / "manifest.csv")
     if (root / "images").is_dir():
         names, paths, masks = _pairs(root)
         return Samples(names, paths, {"mask": masks}, [""] * len(names))
@@ -42,10 +38,6 @@ def find_mask_samples(root: Path) -> Samples:
         samples.columns["mask"].extend(masks)
         samples.parts.extend([part] * len(names))
     return samples
-
-
-def _from_manifest(file: Path) -> Samples:
-    return read_manifest(file, required=["mask"], files=["path", "mask"])
 
 
 def _pairs(folder: Path) -> tuple[list[str], list[str], list[str]]:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
 from datamodules.samples import does_not_exist, find_pictures, read_manifest
+from datamodules.tables import TABLE_KINDS, TABLE_SUFFIXES
 from errors import LoupeError
 
 __all__ = ["find_predict_paths"]
 
 
 def find_predict_paths(path: str | None) -> list[str]:
-    """One picture, every picture below a folder in sorted order, or those a CSV lists in its column `path`."""
+    """One picture, every picture below a folder in sorted order, or those a manifest lists in its column `path`."""
     if path is None:
         raise LoupeError("nothing to predict on; give --data.predict_path PICTURE, FOLDER or CSV")
     found = Path(path).expanduser()
@@ -23,9 +24,11 @@ def find_predict_paths(path: str | None) -> list[str]:
         return [str(picture) for picture in pictures]
     if not found.exists():
         raise does_not_exist("data.predict_path", found)
-    if found.suffix.lower() == ".csv":
+    if found.suffix.lower() in TABLE_SUFFIXES:
         rows = read_manifest(found, required=(), may_repeat=True, split=False)
         return list(dict.fromkeys(rows.paths))
     if found.suffix.lower() not in IMAGE_SUFFIXES:
-        raise LoupeError(f"data.predict_path {path} is neither a picture, a folder nor a CSV")
+        raise LoupeError(
+            f"data.predict_path {path} is neither a picture, a folder nor a manifest ({TABLE_KINDS})"
+        )
     return [str(found)]

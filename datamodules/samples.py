@@ -1,12 +1,11 @@
 """The list of samples: picture files, their annotations, and the part that each belongs to."""
 
-import csv
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
+from datamodules.tables import Row, read_table
 from errors import LoupeError, unknown
 
 __all__ = ["PARTS", "Samples", "does_not_exist", "find_pictures", "name_some", "part_name", "read_manifest"]
@@ -76,31 +75,31 @@ def read_manifest(
     may_repeat: bool = False,
     split: bool = True,
 ) -> Samples:
-    """A CSV with a header: `path`, the `required` columns, and perhaps `split`, these in any letter case.
+    """A table, see `tables`: the columns `path`, the `required` ones, and perhaps `split`, these in any letter case.
 
-    Entries of the columns named in `files` are paths relative to the CSV's folder and must exist. `may_be_empty` names
+    Entries of the columns named in `files` are paths relative to the file's folder and must exist. `may_be_empty` names
     columns that are required, and their entries not; with `may_repeat` a picture may have several rows; without `split`
     that column is not looked at.
     Raises LoupeError for a missing column, an empty entry, an unknown part, a missing file, or a picture listed twice.
     """
     filled = ["path", *required]
     required = [*filled, *may_be_empty]
-    header, rows = _read_rows(file, known={*required, "split", "group"})
+    header, rows = read_table(file, known={*required, "split", "group"})
     missing = [name for name in required if name not in header]
     if missing:
         raise LoupeError(f"{file} lacks the column {', '.join(missing)}; it has: {', '.join(header)}")
     if not rows:
         raise LoupeError(f"{file} has a header and no rows")
-    for line, row in rows:
+    for where, row in rows:
         for name in filled:
-            if not (row[name] or "").strip():
-                raise LoupeError(f"{file} line {line}: the column {name} is empty")
+            if not row[name].strip():
+                raise LoupeError(f"{file} {where}: the column {name} is empty")
     names = [row["path"].strip().replace("\\", "/") for _, row in rows]
     twice = [] if may_repeat else _listed_twice(file.parent, names)
     if twice:
         raise LoupeError(f"{file} lists {name_some(twice, 'picture')} more than once")
 
-    columns = {name: [(row[name] or "").strip() for _, row in rows] for name in header if name != "split"}
+    columns = {name: [row[name].strip() for _, row in rows] for name in header if name != "split"}
     files = list(files)
     for name in files:
         columns[name] = [str(file.parent / entry.replace("\\", "/")) for entry in columns[name]]
@@ -156,42 +155,16 @@ def _listed_twice(folder: Path, names: list[str]) -> list[str]:
     return twice
 
 
-def _read_rows(file: Path, *, known: set[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, restval="", restkey="")
-            header = [_column_name(name, known) for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise LoupeError(f"cannot open the manifest {file}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise LoupeError(f"{file} is not a CSV file in UTF-8: {error}") from error
-    doubled = [name for name, count in Counter(header).items() if name and count > 1]
-    if doubled:
-        raise LoupeError(f"{file} has the column {', '.join(doubled)} more than once")
-    for line, row in rows:
-        if "" in row:
-            raise LoupeError(f"{file} line {line} has more fields than the header ({', '.join(header)})")
-    return header, rows
-
-
-def _column_name(written: str, known: set[str]) -> str:
-    """Without spaces around it, and in lower case where it is one of ours; others may be names of classes."""
-    name = written.strip()
-    return name.lower() if name.lower() in known else name
-
-
-def _parts_of(file: Path, header: list[str], rows: list[tuple[int, dict[str, str]]]) -> list[str]:
+def _parts_of(file: Path, header: list[str], rows: list[Row]) -> list[str]:
     if "split" not in header:
         return [""] * len(rows)
     parts: list[str] = []
-    for line, row in rows:
-        entry = (row["split"] or "").strip()
+    for where, row in rows:
+        entry = row["split"].strip()
         if not entry:
-            raise LoupeError(f"{file} line {line}: the column split is empty; valid: {', '.join(PARTS)}")
+            raise LoupeError(f"{file} {where}: the column split is empty; valid: {', '.join(PARTS)}")
         part = part_name(entry)
         if part is None:
-            raise unknown(f"split in {file} line {line}", entry, PARTS)
+            raise unknown(f"split in {file} {where}", entry, PARTS)
         parts.append(part)
     return parts

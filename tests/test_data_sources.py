@@ -87,7 +87,7 @@ def test_folders_that_hold_nothing_usable(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     with pytest.raises(LoupeError, match=r"images has no pictures"):
         find_mask_samples(tmp_path)
-    with pytest.raises(LoupeError, match=r"only CSV manifests"):
+    with pytest.raises(LoupeError, match=r"only manifests are read: CSV"):
         find_mask_samples(picture(tmp_path / "a.png"))
 
 
@@ -306,7 +306,7 @@ def test_predict_paths_that_are_none(tmp_path: Path) -> None:
         (None, "give --data.predict_path"),
         (str(tmp_path / "absent"), "absent does not exist"),
         (str(tmp_path), "has no pictures"),
-        (str(tmp_path / "notes.txt"), "neither a picture, a folder nor a CSV"),
+        (str(tmp_path / "notes.txt"), "neither a picture, a folder nor a manifest"),
     ]:
         with pytest.raises(LoupeError, match=message):
             find_predict_paths(path)

@@ -56,9 +56,13 @@ def distribution_name(name: str) -> str:
 
 
 def declared_dependencies() -> set[str]:
-    """The distributions that a user's installation brings."""
+    """The distributions that a user's installation brings, or may bring: extras, but not those for working on Loupe."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {distribution_name(re.split(r"[\s\[<>=!~;]", line)[0]) for line in project["dependencies"]}
+    extras = [
+        lines for extra, lines in project["optional-dependencies"].items() if extra not in ("dev", "bench")
+    ]
+    wanted = [*project["dependencies"], *(line for lines in extras for line in lines)]
+    return {distribution_name(re.split(r"[\s\[<>=!~;]", line)[0]) for line in wanted}
 
 
 FILES = kept_files()
