@@ -19,6 +19,7 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_mask",
+    "read_rgb",
     "unreadable",
 ]
 
@@ -79,10 +80,16 @@ def read_mask(path: str | Path) -> Tensor:
     channels = np.array(image.convert("RGB"))
     if (channels != channels[..., :1]).any():
         raise LoupeError(
-            f"mask {path} is coloured, and colours are not read as classes yet; save it with one number per class "
-            f"(a palette or grey PNG)"
+            f"mask {path} is coloured; say which colour is which class, "
+            "data.read.class_colors='{background: [0, 0, 0], car: [255, 0, 0]}', or save it with one number per class "
+            "(a palette or grey PNG)"
         )
     return torch.from_numpy(np.ascontiguousarray(channels[..., 0]))
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """A file's colours as (H, W, 3) uint8, upright, palettes resolved; UnreadableError where it cannot be read."""
+    return np.array(_open_upright(read_bytes(path), path).convert("RGB"))
 
 
 def image_size_hw(path: str | Path) -> tuple[int, int]:

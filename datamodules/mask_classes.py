@@ -16,6 +16,7 @@ from torch import Tensor
 from datamodules.cache import cache_folder
 from datamodules.geometry import VOID
 from datamodules.images import UnreadableError, image_size_hw, read_mask
+from datamodules.mask_colors import ClassColors
 from datamodules.options import MaskRead
 from datamodules.workers import usable_cores
 from errors import LoupeError
@@ -38,13 +39,15 @@ class MaskValues:
     examples: dict[int, str]
 
 
-def scan_masks(paths: Sequence[str], masks: Sequence[str], *, skip: bool = False) -> MaskValues:
+def scan_masks(
+    paths: Sequence[str], masks: Sequence[str], *, skip: bool = False, colors: ClassColors | None = None
+) -> MaskValues:
     """Reads every mask once and every picture's header, remembered in the cache folder until a file changes.
 
     Raises LoupeError for a mask that differs in size from its picture, and for unreadable files; with `skip` these
-    count for nothing.
+    count for nothing. `colors` reads coloured masks; the values are class numbers then.
     """
-    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks, skip)}.json"
+    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks, skip, colors)}.json"
     try:
         stored = json.loads(record.read_text())
         pixels = {int(value): int(count) for value, count in stored["pixels"].items()}
@@ -53,7 +56,7 @@ def scan_masks(paths: Sequence[str], masks: Sequence[str], *, skip: bool = False
         pass  # not there, or damaged: look again
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        counts = list(pool.map(partial(_count_values, skip=skip), paths, masks))
+        counts = list(pool.map(partial(_count_values, skip=skip, colors=colors), paths, masks))
     total = np.sum(counts, axis=0)
     present = np.flatnonzero(total).tolist()
     first = np.argmax(np.array(counts) > 0, axis=0)
@@ -149,9 +152,10 @@ def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
 
 
-def _count_values(path: str, mask: str, *, skip: bool) -> np.ndarray:
+def _count_values(path: str, mask: str, *, skip: bool, colors: ClassColors | None) -> np.ndarray:
     try:
-        values, expected = read_mask(mask), image_size_hw(path)
+        values = read_mask(mask) if colors is None else colors.read(mask)
+        expected = image_size_hw(path)
     except UnreadableError:
         if skip:
             return np.zeros(256, dtype=np.int64)
@@ -165,9 +169,11 @@ def _count_values(path: str, mask: str, *, skip: bool) -> np.ndarray:
     return np.bincount(values.numpy().ravel(), minlength=256)
 
 
-def _fingerprint(paths: Sequence[str], masks: Sequence[str], skip: bool) -> str:
+def _fingerprint(paths: Sequence[str], masks: Sequence[str], skip: bool, colors: ClassColors | None) -> str:
     """Changes with every file's path, size or time of change."""
     digest = hashlib.sha256(f"masks {_FORMAT}{' skip' if skip else ''}".encode())
+    if colors is not None:
+        digest.update(colors.key.encode())
     for path in (*paths, *masks):
         status = Path(path).stat()
         digest.update(f"\n{Path(path).absolute()}\t{status.st_size}\t{status.st_mtime_ns}".encode())

@@ -53,11 +53,14 @@ class MaskRead(Read):
             classes other than 0.
         class_names: names in the order of the class numbers; fixes the number of classes.
         label_mapping: value in the mask files -> class number, 255 for "no label here".
+        class_colors: for coloured masks, class name -> [red, green, blue] or "#rrggbb", in the order of the class
+            numbers; `void` is "no label here".
     """
 
     ignore_index: int | None = None
     class_names: list[str] | None = None
     label_mapping: dict[int, int] | None = None
+    class_colors: dict[str, list[int] | str] | None = None
 
 
 @dataclass(frozen=True)
