@@ -170,7 +170,7 @@ def training_sampler(
     if sampler.num_global_batches == 0:
         raise LoupeError("the training part has a single picture, and this model's batch norm needs two")
     if sampler.dropped:
-        log.info(
+        log.warning(
             "the last %d training pictures of each epoch are left out: batch norm needs two", sampler.dropped
         )
     return sampler
