@@ -85,8 +85,11 @@ def setting_error(message: str, known: list[str] | None = None) -> LoupeError:
 def _unknown(given: str, known: list[str]) -> LoupeError:
     key = given.lstrip("-").split("=", 1)[0]
     plain = key.replace(".init_args", "")
-    near = nearest(plain, [name for name in known if name != plain])
-    hint = f" (did you mean {near}?)" if near else ""
+    near = nearest(plain, known)
+    if plain in known:
+        hint = ", which another task has"
+    else:
+        hint = f" (did you mean {near}?)" if near else ""
     return LoupeError(f"unknown setting {key}{hint}; all settings: python train.py fit --help")
 
 

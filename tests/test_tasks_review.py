@@ -199,7 +199,7 @@ def test_predict_speaks_of_no_demo(loupe: Loupe, labels: Path) -> None:
         ("--data.split={val: 0.0, test: 0.3}", ["data.split.val is 0"]),
         (
             "--data.read.class_names=[a]",
-            ["unknown setting data.read.class_names (did you mean data.read.resize?)"],
+            ["unknown setting data.read.class_names, which another task has"],
         ),
         ("--model.options={min_size: abc}", ["min_size is 'abc'"]),
     ],
