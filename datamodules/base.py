@@ -161,8 +161,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def teardown(self, stage: str | None = None) -> None:
         """Says what could not be read."""
+        became = {"train": "others took their place", "predict": "have no prediction"}
         for part, skipped in self._skipped.items():
-            skipped.tell(part, "others took their place" if part == "train" else "are in no score")
+            skipped.tell(part, became.get(part, "are in no score"))
         self._skipped.clear()
 
     def describe(self) -> list[str]:
@@ -244,7 +245,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of `predict_paths`, in order, without annotations."""
-        return self._in_order(PictureDataset(self.predict_paths, reader=InputReader(self.input_contract())))
+        paths, reader = self.predict_paths, InputReader(self.input_contract())
+        return self._in_order(PictureDataset(paths, reader=reader, skipped=self._skips("predict", paths)))
 
     def _open(self) -> None:
         if self.samples:
@@ -282,9 +284,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         )
 
     def _skips(self, part: str, paths: list[str]) -> Skipped | None:
-        if self.read.on_error == "raise":
-            return None
-        return self._skipped.setdefault(part, Skipped(paths))
+        return self._skipped.setdefault(part, Skipped(paths)) if self.read.on_error == "skip" else None
 
     def _in_order(self, dataset: PictureDataset) -> DataLoader[Batch]:
         world, rank = self._processes()

@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "JPEG",
     "UnreadableError",
+    "decode_image",
     "image_size_hw",
     "read_bytes",
     "read_image",
@@ -50,7 +51,11 @@ def read_image(path: str | Path) -> Tensor:
     dropped); CMYK and palettes are converted. Raises LoupeError naming the file where it is unreadable, truncated,
     deeper than 8 bits, or holds several pictures.
     """
-    data = read_bytes(path)
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(data: bytes, path: str | Path) -> Tensor:
+    """As `read_image`, from what is in the file; `path` is for errors."""
     picture = _decode_fast(data, path)
     if picture is None:
         picture = torch.from_numpy(_decode_with_pil(data, path))

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.geometry import Fit, plan_fit
-from datamodules.images import read_image
+from datamodules.images import decode_image, read_bytes
 from datamodules.large_jpeg import LargeJpeg
 from errors import LoupeError
 
@@ -50,12 +50,17 @@ class InputReader:
 
     def sample(self, picture: str | Path | np.ndarray) -> tuple[dict[str, Tensor], Fit]:
         """The sample, and where the picture lies in it, for masks and boxes that must follow."""
-        large = None if isinstance(picture, np.ndarray) else LargeJpeg.open(picture)
+        if isinstance(picture, np.ndarray):
+            return self._whole(_from_array(picture))
+        data = read_bytes(picture)
+        large = LargeJpeg.of(data, picture)
         if large is not None:
             fit = self._fit(large.size_hw_px)
             if large.is_worth_it_for(fit.inner_hw):
                 return _sample(fit.place(large.resized(fit.inner_hw, fit.interpolation)), fit)
-        image = _from_array(picture) if isinstance(picture, np.ndarray) else read_image(picture)
+        return self._whole(decode_image(data, picture))
+
+    def _whole(self, image: Tensor) -> tuple[dict[str, Tensor], Fit]:
         fit = self._fit((int(image.shape[1]), int(image.shape[2])))
         return _sample(fit.image(image), fit)
 

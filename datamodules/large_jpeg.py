@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from datamodules.images import JPEG, read_bytes, unreadable
+from datamodules.images import JPEG, unreadable
 from datamodules.options import Interpolation
 
 __all__ = ["LargeJpeg"]
@@ -39,9 +39,8 @@ class LargeJpeg:
         self.size_hw_px = (width, height) if self._turned else (height, width)
 
     @classmethod
-    def open(cls, path: str | Path) -> "LargeJpeg | None":
-        """The picture if it is a JPEG of some size, else None; UnreadableError where the file cannot be opened."""
-        data = read_bytes(path)
+    def of(cls, data: bytes, path: str | Path) -> "LargeJpeg | None":
+        """The picture in a file's bytes if it is a JPEG of some size, else None."""
         if len(data) < _SMALL_FILE or not data.startswith(JPEG):
             return None
         try:

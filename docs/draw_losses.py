@@ -7,6 +7,8 @@ Every curve is computed by the losses themselves, gradients by autograd.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -70,12 +72,23 @@ def draw(axes: list[Axes], x: Tensor, curves: Curves) -> None:
             axis.plot(x, y, style, color=colour, label=name, linewidth=1.6)
 
 
+def by_probability(
+    titles: list[str],
+    what: str,
+    losses: dict[str, Loss],
+    measure: Callable[[Loss], tuple[Tensor, Tensor]],
+    top: float,
+) -> Figure:
+    """Cost and pull of each loss against `what`."""
+    figure, axes = panels(titles, [(what, "loss"), (what, "|d loss / d logit|")])
+    draw(axes, PROBABILITY, {name: measure(loss) for name, loss in losses.items()})
+    axes[0].set_ylim(0, top)
+    axes[0].legend(fontsize=8, frameon=False, labelcolor=INK)
+    return figure
+
+
 def positions() -> Figure:
     """Cross entropy, label smoothing and focal."""
-    figure, axes = panels(
-        ["Cost of a position", "Pull on its logit"],
-        [("probability of the true class", "loss"), ("probability of the true class", "|d loss / d logit|")],
-    )
     losses = {
         "categorical_crossentropy": create_loss("categorical_crossentropy"),
         "label_smoothing, 0.1": create_loss("label_smoothing"),
@@ -83,19 +96,12 @@ def positions() -> Figure:
         "focal, gamma 2": create_loss("focal", alpha=None),
         "focal, gamma 5": create_loss("focal", alpha=None, gamma=5.0),
     }
-    draw(axes, PROBABILITY, {name: of_one_position(loss) for name, loss in losses.items()})
-    axes[0].set_ylim(0, 5)
-    axes[0].legend(fontsize=8, frameon=False, labelcolor=INK)
-    return figure
+    titles = ["Cost of a position", "Pull on its logit"]
+    return by_probability(titles, "probability of the true class", losses, of_one_position, 5)
 
 
 def regions() -> Figure:
     """Dice, iou and tversky on a region of 5 % of the picture, with cross entropy for comparison."""
-    what = "probability of the true class, everywhere"
-    figure, axes = panels(
-        ["Cost of the picture", "Pull on the small region, 5 % of the picture"],
-        [(what, "loss"), (what, "|sum of d loss / d logit|")],
-    )
     losses = {
         "categorical_crossentropy": create_loss("categorical_crossentropy"),
         "dice": create_loss("dice"),
@@ -103,10 +109,10 @@ def regions() -> Figure:
         "tversky, 0.3 and 0.7": create_loss("tversky"),
         "tversky, gamma 0.75": create_loss("tversky", gamma=0.75),
     }
-    draw(axes, PROBABILITY, {name: of_a_region(loss, 0.05) for name, loss in losses.items()})
-    axes[0].set_ylim(0, 2)
-    axes[0].legend(fontsize=8, frameon=False, labelcolor=INK)
-    return figure
+    titles = ["Cost of the picture", "Pull on the logits of the small region, 5 % of the picture"]
+    return by_probability(
+        titles, "probability of the true class, everywhere", losses, partial(of_a_region, share=0.05), 2
+    )
 
 
 def boxes() -> Figure:

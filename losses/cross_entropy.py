@@ -12,7 +12,7 @@ from losses.chunk import Chunk
 from losses.class_balance import ClassWeight
 from losses.loss import Loss
 from losses.reduction import accumulator, hide, over_samples, ratio
-from losses.term import Quantity, Sums, Term, for_classes
+from losses.term import Quantity, Sums, Term, weigh
 
 __all__ = ["CrossEntropyLoss", "CrossEntropyTerm"]
 
@@ -78,15 +78,10 @@ class CrossEntropyTerm(Term):
         return slopes
 
     def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
-        cost, mass = sums.of_term[:2]
-        size = sums.counted
+        cost = sums.of_term[0]
         if self.smoothing:
             cost = (1 - self.smoothing) * cost + self.smoothing / batch.classes * sums.of_term[2]
-        if self.class_weight is not None:
-            weight = for_classes(self.class_weight, batch).to(cost.dtype)
-            cost = weight * cost
-            if self.normalization == "weights":
-                size = (weight * mass).sum(2)
+        cost, size = weigh(cost, sums, self.class_weight, batch, by_weight=self.normalization == "weights")
         return over_samples(torch.stack([cost.sum((1, 2)), size.sum(1)]), batch.sample_weight, dim=1)
 
     def value(self, totals: Tensor) -> Tensor:

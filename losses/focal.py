@@ -13,7 +13,7 @@ from losses.chunk import Chunk
 from losses.class_balance import ClassWeight
 from losses.loss import Loss
 from losses.reduction import accumulator, over_samples, ratio
-from losses.term import Quantity, Sums, Term, check_length, for_classes
+from losses.term import Quantity, Sums, Term, check_length, weigh
 
 __all__ = ["FocalLoss"]
 
@@ -33,9 +33,8 @@ class FocalLoss(Loss):
     >>> round(loss.item(), 6)  # 0.25 * 0.5**2 * log(2)
     0.043322
 
-    Source: Lin et al. 2017, Focal Loss for Dense Object Detection, eq. 5. ``(1 - p)^gamma`` is ``exp(gamma
-    log(1 - p))``, with ``log(1 - p)`` from the other classes, so that gamma < 1 and saturated logits have
-    finite gradients.
+    Source: Lin et al. 2017, Focal Loss for Dense Object Detection, eq. 5. ``1 - p`` is added up from the other classes,
+    so that it is exact where p rounds to 1, and gradients are finite for gamma < 1 and saturated logits.
     """
 
     name = "focal"
@@ -132,14 +131,9 @@ class FocalTerm(Term):
 
     def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
         cost, mass = sums.of_term
-        size = sums.counted
         if self.alpha is not None:
             cost = self._alpha(self.alpha, batch).to(cost.dtype) * cost
-        if self.class_weight is not None:
-            weight = for_classes(self.class_weight, batch).to(cost.dtype)
-            cost = weight * cost
-            if self.normalization == "weights":
-                size = (weight * mass).sum(2)
+        cost, size = weigh(cost, sums, self.class_weight, batch, by_weight=self.normalization == "weights")
         if self.normalization == "positives":
             size = mass[..., 1:].sum(2)
         return over_samples(torch.stack([cost.sum((1, 2)), size.sum(1)]), batch.sample_weight, dim=1)

@@ -10,7 +10,7 @@ from errors import LoupeError
 from losses.batch import Batch
 from losses.chunk import Chunk
 
-__all__ = ["Quantity", "Sums", "Term", "check_length", "for_classes"]
+__all__ = ["Quantity", "Sums", "Term", "check_length", "weigh"]
 
 
 class Quantity(Enum):
@@ -98,6 +98,15 @@ def check_length(loss: str, option: str, values: Tensor | None, batch: Batch) ->
         )
 
 
-def for_classes(weight: Tensor, batch: Batch) -> Tensor:
-    """Class weights, with multi-label those of the labels, as (1, G, K) or what broadcasts to it."""
-    return weight.view(1, -1, 1) if batch.kind == "multilabel" else weight.view(1, 1, -1)
+def weigh(
+    cost: Tensor, sums: Sums, class_weight: Tensor | None, batch: Batch, *, by_weight: bool
+) -> tuple[Tensor, Tensor]:
+    """The cost (N, G, K) times the class weights, and what a mean divides it by, (N, G).
+
+    That is the number of positions, or ``by_weight`` the weight of their classes; the second sum is the mass.
+    """
+    if class_weight is None:
+        return cost, sums.counted
+    shape = (1, -1, 1) if batch.kind == "multilabel" else (1, 1, -1)
+    weight = class_weight.view(shape).to(cost.dtype)
+    return weight * cost, (weight * sums.of_term[1]).sum(2) if by_weight else sums.counted

@@ -84,6 +84,19 @@ def test_no_score_sees_a_stand_in(folder: Path, caplog: pytest.LogCaptureFixture
     assert "test pictures" not in caplog.text
 
 
+def test_predict_leaves_out_what_it_cannot_read(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = module(folder)
+    data.predict_path = str(folder)
+    data.setup("predict")
+    batches = list(data.predict_dataloader())
+    valid = torch.cat([batch["valid"] for batch in batches]).tolist()
+    broken = [f"{part}_{i:02}.png" for part, rows in BROKEN.items() for i in rows]
+    assert valid == [Path(path).name not in broken for path in data.predict_paths]
+    with caplog.at_level(logging.WARNING):
+        data.teardown("predict")
+    assert "4 of 21 predict pictures could not be read and have no prediction" in caplog.text
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_by_default_the_file_is_named(folder: Path, workers: int) -> None:
     data = module(folder, on_error="raise", workers=workers)
