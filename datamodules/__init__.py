@@ -4,9 +4,9 @@ from datamodules.base import LoupeDataModule
 from datamodules.classification import ClassificationDataModule
 from datamodules.cropping import CropDataModule
 from datamodules.geometry import VOID, Fit, fit_to, plan_fit
-from datamodules.images import read_image, read_mask
+from datamodules.images import read_for_display, read_image, read_mask
 from datamodules.input_reader import InputReader
-from datamodules.options import Augment, LabelRead, Loader, MaskRead, Read, Split
+from datamodules.options import Augment, BoxRead, LabelRead, Loader, MaskRead, Read, Split
 from datamodules.sampler import Draw, GlobalBatchSampler
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
@@ -14,6 +14,7 @@ from datamodules.shapes import ensure_shapes
 __all__ = [
     "VOID",
     "Augment",
+    "BoxRead",
     "ClassificationDataModule",
     "CropDataModule",
     "Draw",
@@ -30,6 +31,7 @@ __all__ = [
     "ensure_shapes",
     "fit_to",
     "plan_fit",
+    "read_for_display",
     "read_image",
     "read_mask",
 ]

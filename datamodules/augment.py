@@ -9,45 +9,50 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from datamodules.geometry import GREY, VOID
+from datamodules.options import Augment
+from datamodules.random_operations import RandomOperations
 from errors import unknown
 
-__all__ = ["Transform", "create_augmentation", "seeded"]
+__all__ = ["Augmentation", "Transform", "create_augmentation", "seeded"]
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
-_FILL: dict[Any, Any] = {tv_tensors.Image: GREY, tv_tensors.Mask: VOID}
+_PRESETS = ("none", "light", "medium", "strong", "randaugment", "trivialaugment")
 
 
-def create_augmentation(preset: str, *, turns: bool = True) -> Transform | None:
-    """A preset as one transform of a dict of tv_tensors at the size of the network input; None for `none`.
+class Augmentation:
+    """One transform of a dict of tv_tensors at the size of the network input, for bytes and for floats in 0..1.
 
-    Without `turns` pictures are neither rotated nor sheared: the box around a turned box is larger than the object.
+    Args:
+        preset: see `Augment`.
+        transforms: the user's own, after the preset.
+        turns: whether pictures may be rotated and sheared; the box around a turned box is larger than the object.
+        channels: of the pictures; colours are changed only where there are 1 or 3.
     """
-    match preset:
-        case "none":
-            return None
-        case "light":
-            return v2.RandomHorizontalFlip()
-        case "medium":
-            return v2.Compose(
-                [
-                    v2.RandomHorizontalFlip(),
-                    _affine(degrees=10 * turns, shift=0.05, scale=(0.9, 1.1)),
-                    v2.ColorJitter(brightness=0.2, contrast=0.2),
-                ]
-            )
-        case "strong":
-            return v2.Compose(
-                [
-                    v2.RandomHorizontalFlip(),
-                    v2.RandomVerticalFlip(p=0.2),
-                    _affine(degrees=30 * turns, shift=0.1, scale=(0.7, 1.4), shear=8 if turns else None),
-                    v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05),
-                    v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.2),
-                ]
-            )
-        case _:
-            raise unknown("data.augment.preset", preset, ["none", "light", "medium", "strong"])
+
+    def __init__(
+        self, preset: str, transforms: list[v2.Transform], *, turns: bool = True, channels: int = 3
+    ) -> None:
+        for_bytes, for_floats = (
+            [*_steps(preset, fill, turns=turns, colours=channels in (1, 3)), *transforms]
+            for fill in (GREY, GREY / 255)
+        )
+        self._for_bytes = v2.Compose(for_bytes)
+        self._for_floats = v2.Compose(for_floats)
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """The sample, changed; its image keeps its type."""
+        is_float = sample["image"].is_floating_point()
+        return self._for_floats(sample) if is_float else self._for_bytes(sample)
+
+
+def create_augmentation(options: Augment, *, turns: bool = True, channels: int = 3) -> Augmentation | None:
+    """What the settings name, less its crop and its mixing; None where that is nothing."""
+    if options.preset not in _PRESETS:
+        raise unknown("data.augment.preset", options.preset, _PRESETS)
+    if options.preset == "none" and not options.transforms:
+        return None
+    return Augmentation(options.preset, list(options.transforms), turns=turns, channels=channels)
 
 
 class seeded:  # noqa: N801  a context manager reads as a verb
@@ -67,8 +72,44 @@ class seeded:  # noqa: N801  a context manager reads as a verb
         torch.set_rng_state(self._before)
 
 
+def _steps(preset: str, grey: float, *, turns: bool, colours: bool) -> list[v2.Transform]:
+    fill: dict[Any, Any] = {tv_tensors.Image: grey, tv_tensors.Mask: VOID}
+    match preset:
+        case "none":
+            return []
+        case "light":
+            return [v2.RandomHorizontalFlip()]
+        case "medium":
+            colour = [v2.ColorJitter(brightness=0.2, contrast=0.2)] if colours else []
+            moved = _affine(fill, degrees=10 * turns, shift=0.05, scale=(0.9, 1.1))
+            return [v2.RandomHorizontalFlip(), moved, *colour]
+        case "strong":
+            jitter = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)
+            shear = 8 if turns else None
+            return [
+                v2.RandomHorizontalFlip(),
+                v2.RandomVerticalFlip(p=0.2),
+                _affine(fill, degrees=30 * turns, shift=0.1, scale=(0.7, 1.4), shear=shear),
+                *([jitter] if colours else []),
+                v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], p=0.2),
+            ]
+        case "randaugment":
+            operations = RandomOperations.randaugment(fill, turns=turns, colours=colours)
+            return [v2.RandomHorizontalFlip(), operations]
+        case "trivialaugment":
+            operations = RandomOperations.trivialaugment(fill, turns=turns, colours=colours)
+            return [v2.RandomHorizontalFlip(), operations]
+        case _:
+            raise unknown("data.augment.preset", preset, _PRESETS)
+
+
 def _affine(
-    *, degrees: float, shift: float, scale: tuple[float, float], shear: float | None = None
+    fill: dict[Any, Any],
+    *,
+    degrees: float,
+    shift: float,
+    scale: tuple[float, float],
+    shear: float | None = None,
 ) -> v2.RandomAffine:
     return v2.RandomAffine(
         degrees=(-degrees, degrees),
@@ -76,5 +117,5 @@ def _affine(
         scale=scale,
         shear=shear,
         interpolation=v2.InterpolationMode.BILINEAR,
-        fill=_FILL,
+        fill=fill,
     )

@@ -1,30 +1,32 @@
 """What every datamodule shares: parts, loaders, reading for prediction, the opening summary."""
 
 import contextlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from torch.utils.data import DataLoader
 
-from datamodules.augment import create_augmentation
-from datamodules.dataset import Batch, PictureDataset, Target
+from datamodules.dataset import Batch, PictureDataset
+from datamodules.description import describe_data
 from datamodules.geometry import VOID
-from datamodules.input_reader import InputReader, warn_of_differences
-from datamodules.loaders import make_loader
+from datamodules.input_reader import warn_of_differences
+from datamodules.loaders import WaitingLoader, make_loader
+from datamodules.mixing import mix_batch
 from datamodules.options import Augment, Interpolation, Loader, Read, Split
+from datamodules.part_datasets import PartDatasets, global_seed
 from datamodules.predict_paths import find_predict_paths
+from datamodules.problems import Problems
 from datamodules.resume import Cut, ResumePoint
 from datamodules.sampler import GlobalBatchSampler, training_sampler
-from datamodules.samples import PARTS, Samples
-from datamodules.shapes import ensure_shapes
-from datamodules.skipped import Skipped
+from datamodules.samples import Samples
+from datamodules.sampling import create_weights
+from datamodules.sources import find_source
 from datamodules.splits import split_samples
-from errors import LoupeError, unknown
+from datamodules.targets import Target
+from errors import LoupeError
 
 __all__ = ["LoupeDataModule"]
 
@@ -38,13 +40,16 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     """
 
     ignore_index = VOID
-    in_channels = 3
     #: What a batch holds for the task beside the picture.
     gives: tuple[str, ...]
     #: What the task reads of the demo data: "" for the folder, or a file in it.
     demo_file = ""
     #: Whether augmentation may turn the pictures.
     turns = True
+    #: Whether the annotations say where in a picture objects are.
+    knows_objects = False
+    #: Whether a picture may have several labels, or none.
+    multi_label = False
     num_classes: int
     class_names: list[str]
 
@@ -72,8 +77,10 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.samples: dict[str, Samples] = {}
         self.split_origin = ""
         self.predict_paths: list[str] = []
+        #: Where the readers tell what is wrong with the data; `check` has them collect.
+        self.problems = Problems()
         self._resume = ResumePoint()
-        self._skipped: dict[str, Skipped] = {}
+        self._datasets = PartDatasets(self)
 
     @abstractmethod
     def find_samples(self, root: Path) -> Samples:
@@ -87,8 +94,12 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     def target(self, samples: Samples) -> Target:
         """What reads the annotations of these samples."""
 
-    def strata(self, samples: Samples) -> list[str] | None:
+    def strata(self, samples: Samples) -> Sequence[str] | None:
         """Drawn parts get their share of each of these groups; None: no groups."""
+        return None
+
+    def mask_key(self, samples: Samples) -> str | None:
+        """What masks that are kept beside the pictures depend on; None where there are none."""
         return None
 
     def class_counts(self) -> list[int] | None:
@@ -116,8 +127,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             "image_size": list(self.size_hw),
             "resize": self.read.resize,
             "interpolation": "bilinear" if given == "auto" else given,
-            "in_channels": self.in_channels,
-        }
+            "in_channels": self.read.in_channels,
+        } | ({} if self.read.value_range is None else {"value_range": [*map(float, self.read.value_range)]})
 
     def settle_input(self, interpolation: Interpolation) -> dict[str, Any]:
         """The input contract, once the model can say what `auto` means: the interpolation of its weights."""
@@ -135,7 +146,13 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         given = {**self.input_contract(), "interpolation": self.read.interpolation}
         warn_of_differences(given, {**contract, "interpolation": interpolation})
         self.image_size = (int(contract["image_size"][0]), int(contract["image_size"][1]))
-        self.read = replace(self.read, resize=contract["resize"], interpolation=interpolation)
+        self.read = replace(
+            self.read,
+            resize=contract["resize"],
+            interpolation=interpolation,
+            in_channels=int(contract["in_channels"]),
+            value_range=contract.get("value_range") or self.read.value_range,
+        )
 
     def prepare_data(self) -> None:
         """On one process of each machine: does the slow first look, whose result the others find in the cache."""
@@ -161,36 +178,29 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def teardown(self, stage: str | None = None) -> None:
         """Says what could not be read."""
-        became = {"train": "others took their place", "predict": "have no prediction"}
-        for part, skipped in self._skipped.items():
-            skipped.tell(part, became.get(part, "are in no score"))
-        self._skipped.clear()
+        self._datasets.tell_skipped()
 
     def describe(self) -> list[str]:
         """A few lines for the opening summary of a run."""
-        height, width = self.size_hw
-        shape = f"input: {height}x{width} {self.read.resize}"
-        if not self.samples:
-            return [f"data: {len(self.predict_paths)} pictures of {self.predict_path}", shape]
-        counts = ", ".join(f"{len(self.samples[part])} {part}" for part in PARTS)
-        return [
-            f"data: {self.dataset or self.root}, {counts} ({self.split_origin})",
-            self.describe_annotations(),
-            f"{shape}, augment {self.augment.preset}",
-        ]
+        return describe_data(self)
 
     @property
-    def train_paths(self) -> list[str]:
+    def mixes(self) -> bool:
+        """Whether the pictures of a training batch are mixed, and with them their labels."""
+        return bool(self.augment.mixup or self.augment.cutmix)
+
+    @property
+    def train_paths(self) -> Sequence[str]:
         """Picture files of the training part; `index` in a batch counts along it."""
         return self.samples["train"].paths
 
     @property
-    def val_paths(self) -> list[str]:
+    def val_paths(self) -> Sequence[str]:
         """Picture files of the validation part."""
         return self.samples["val"].paths
 
     @property
-    def test_paths(self) -> list[str]:
+    def test_paths(self) -> Sequence[str]:
         """Picture files of the test part; may be empty."""
         return self.samples["test"].paths
 
@@ -217,83 +227,58 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         accumulate = int(self.trainer.accumulate_grad_batches) if self.trainer else 1
         return Cut(self.loader.batch_size, accumulate, self._processes()[0])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> WaitingLoader:
         """Batches of the training part, shuffled and augmented."""
         world, rank = self._processes()
+        samples = self.samples["train"]
         sampler = training_sampler(
-            len(self.samples["train"]),
+            len(samples),
             batch_size=self.loader.batch_size,
             # Lightning's overfit_batches means the same batches in each epoch
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
-            seed=_global_seed(),
+            seed=global_seed(),
             world=world,
             rank=rank,
             accumulate=self.trainer.accumulate_grad_batches if self.trainer else 1,
             single_ok=getattr(self.trainer and self.trainer.lightning_module, "accepts_single_sample", True),
+            pairs=self.mixes,
+            weights=create_weights(self.loader.sampling, samples, self.strata(samples)),
         )
         start = self._resume.start(self.trainer.current_epoch if self.trainer else 0)
         sampler.resume(start.epoch, start.batch)
-        return make_loader(self._dataset("train"), sampler, self.loader, self.trainer)
+        return make_loader(self._datasets.of_part("train"), sampler, self.loader, self.trainer)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> WaitingLoader:
         """Batches of the validation part, in order, each sample once over all processes."""
-        return self._in_order(self._dataset("val"))
+        return self._in_order(self._datasets.of_part("val"))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> WaitingLoader:
         """Batches of the test part, in order, each sample once over all processes."""
-        return self._in_order(self._dataset("test"))
+        return self._in_order(self._datasets.of_part("test"))
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> WaitingLoader:
         """Batches of `predict_paths`, in order, without annotations."""
-        paths, reader = self.predict_paths, InputReader(self.input_contract())
-        return self._in_order(PictureDataset(paths, reader=reader, skipped=self._skips("predict", paths)))
+        return self._in_order(self._datasets.of_pictures(self.predict_paths))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Mixes the pictures of a training batch that are to be mixed, on the device."""
+        return mix_batch(batch, self.num_classes) if "mix" in batch else batch
 
     def _open(self) -> None:
         if self.samples:
             return
         self.size_hw  # noqa: B018  a bad size is refused before any file is read
-        found = self.find_samples(self._source())
-        samples, self.split_origin = split_samples(found, self.split, self.strata(found))
+        source = find_source(self.root, self.dataset, demo_file=self.demo_file, gives=self.gives)
+        found = self.find_samples(source)
+        samples, self.split_origin = split_samples(found, self.split, self.strata(found), self.problems)
         self.class_names = self.find_classes(samples)
         self.num_classes = len(self.class_names)
         self.samples = samples
 
-    def _source(self) -> Path:
-        if self.root is not None and self.dataset is not None:
-            raise LoupeError(f"data.root {self.root} and data.dataset {self.dataset} are both set; keep one")
-        if self.root is not None:
-            return Path(self.root).expanduser()
-        match self.dataset:
-            case None:
-                raise LoupeError("no data is named; give --data.root FOLDER or --data.dataset shapes")
-            case "shapes":
-                return ensure_shapes() / self.demo_file
-            case _:
-                raise unknown("data.dataset", self.dataset, ["shapes"])
-
-    def _dataset(self, part: str) -> PictureDataset:
-        samples = self.samples[part]
-        return PictureDataset(
-            samples.paths,
-            reader=InputReader(self.input_contract()),
-            target=self.target(samples),
-            augment=create_augmentation(self.augment.preset, turns=self.turns) if part == "train" else None,
-            seed=_global_seed(),
-            skipped=self._skips(part, samples.paths),
-            replaces=part == "train",
-        )
-
-    def _skips(self, part: str, paths: list[str]) -> Skipped | None:
-        return self._skipped.setdefault(part, Skipped(paths)) if self.read.on_error == "skip" else None
-
-    def _in_order(self, dataset: PictureDataset) -> DataLoader[Batch]:
+    def _in_order(self, dataset: PictureDataset) -> WaitingLoader:
         world, rank = self._processes()
         sampler = GlobalBatchSampler(len(dataset), batch_size=self.loader.batch_size, world=world, rank=rank)
         return make_loader(dataset, sampler, self.loader, self.trainer)
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-
-
-def _global_seed() -> int:
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))

@@ -3,35 +3,47 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
 from datamodules.base import LoupeDataModule
-from datamodules.box_manifest import BOX_COLUMNS, Box, box_of, find_box_samples
-from datamodules.dataset import Target
+from datamodules.formats import BOX_COLUMNS, boxes_of, find_boxes
 from datamodules.geometry import Fit
-from datamodules.options import Read
+from datamodules.options import BoxRead
 from datamodules.samples import PARTS, Samples
+from datamodules.targets import Target
 from errors import LoupeError
 
 __all__ = ["BoxTarget", "CropDataModule"]
 
 
 class BoxTarget(Target):
-    """The box of each picture in pixels of the upright original, None where there is no object."""
+    """The box of each picture.
 
-    def __init__(self, boxes: list[Box | None]) -> None:
+    Args:
+        boxes: (N, 4) float32 x1, y1, x2, y2 in pixels of the upright original, NaN where there is no object.
+    """
+
+    def __init__(self, boxes: np.ndarray) -> None:
         self.boxes = boxes
 
-    def __call__(self, index: int, fit: Fit) -> dict[str, Tensor]:
+    def __call__(self, index: int, fit: Fit, plane: Tensor | None = None) -> dict[str, Tensor]:
         """`box` (1, 4) float32 in pixels of the network input, and `has_box`, a scalar bool."""
-        box = self.boxes[index]
-        place = fit.box(torch.tensor(box or (0.0, 0.0, 0.0, 0.0), dtype=torch.float32))
+        box = torch.from_numpy(self.boxes[index])
+        place = fit.box(torch.nan_to_num(box))
+        size = place[2:] - place[:2]
+        has_box = not bool(box.isnan().any()) and bool((size > 0).all())
         return {
             "box": tv_tensors.BoundingBoxes(place[None], format="XYXY", canvas_size=fit.size_hw),  # pyright: ignore[reportCallIssue]
-            "has_box": torch.tensor(box is not None),
+            "has_box": torch.tensor(has_box),
         }
+
+    def point(self, index: int, rng: np.random.Generator) -> tuple[float, float] | None:
+        """A random place in the box."""
+        x1, y1, x2, y2 = self.boxes[index].tolist()
+        return None if x1 != x1 else (rng.uniform(y1, y2), rng.uniform(x1, x2))
 
     def finish(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         """`box` (4,) in 0..1 of the network input, and `has_box`: false too where the object was moved out of sight."""
@@ -42,12 +54,12 @@ class BoxTarget(Target):
 
 
 class CropDataModule(LoupeDataModule):
-    """Pictures and the box of the one object in each, from a CSV manifest.
+    """Pictures and the box of the one object in each: a manifest, COCO, Pascal VOC, or masks.
 
     Args:
-        root: a CSV file with the columns `path,x1,y1,x2,y2[,split]`, or a folder with such a `manifest.csv`. Boxes are
-            pixels of the upright picture, x2 and y2 exclusive; empty fields: no object; of several rows of one picture
-            the largest box counts.
+        root: a manifest with the columns `path,x1,y1,x2,y2[,split]` or `path,mask[,split]`, or a folder with such a
+            `manifest.csv`, with `images/` and `masks/`, or in the layout of COCO or Pascal VOC. Boxes are pixels of the
+            upright picture, x2 and y2 exclusive; empty fields: no object; of several boxes the largest counts.
         dataset: `shapes`, the demo data, instead of `root`.
         image_size: side of the network input in pixels, or height and width.
         read: how files become tensors.
@@ -60,15 +72,17 @@ class CropDataModule(LoupeDataModule):
 
     gives = ("box", "has_box")
     demo_file = "boxes.csv"
+    knows_objects = True
     turns = False
 
     # The command line reads the other arguments from the base's signature.
-    def __init__(self, root: str | None = None, *, read: Read = Read(), **others: Any) -> None:
+    def __init__(self, root: str | None = None, *, read: BoxRead = BoxRead(), **others: Any) -> None:
         super().__init__(root, read=read, **others)
+        self.box_read = read
 
     def find_samples(self, root: Path) -> Samples:
         """Pictures with the columns `x1 y1 x2 y2`."""
-        return find_box_samples(root, skip=self.read.on_error == "skip")
+        return find_boxes(root, self.box_read, self.problems)
 
     def strata(self, samples: Samples) -> list[str]:
         """Drawn parts get their share of the pictures with an object, and of those without."""
@@ -91,4 +105,4 @@ class CropDataModule(LoupeDataModule):
 
     def target(self, samples: Samples) -> Target:
         """The boxes of these samples."""
-        return BoxTarget([box_of(samples, row) for row in range(len(samples))])
+        return BoxTarget(boxes_of(samples))

@@ -1,38 +1,32 @@
 """The dataset behind every loader: asked for a list of draws, it returns a whole batch."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from datamodules.augment import Transform, seeded
+from datamodules.channels import collate
+from datamodules.crops import RandomCrop
 from datamodules.geometry import Fit
 from datamodules.images import UnreadableError
 from datamodules.input_reader import InputReader
+from datamodules.kept_samples import KeptSamples
+from datamodules.mixing import Mixing
 from datamodules.sampler import Draw
 from datamodules.skipped import Skipped
+from datamodules.targets import Target
 from errors import LoupeError
 
-__all__ = ["Batch", "PictureDataset", "SampleError", "Target"]
+__all__ = ["Batch", "PictureDataset", "SampleError"]
 
 Batch = dict[str, Tensor]
-
-
-class Target(ABC):
-    """Reads what a task must learn for one sample, moved to where the picture lies in the network input."""
-
-    @abstractmethod
-    def __call__(self, index: int, fit: Fit) -> dict[str, Tensor]:
-        """The sample's part of the batch; tv_tensors follow the picture through the augmentation."""
-
-    def finish(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sample in the types and units of docs/batch.md, once the augmentation has moved it."""
-        return sample
 
 
 class SampleError(LoupeError):
@@ -58,6 +52,9 @@ class PictureDataset(Dataset[Batch]):
         skipped: remembers what cannot be read; None: that is an error.
         replaces: what cannot be read is replaced by the next sample of the part that can be; otherwise a padding sample
             stands for it.
+        crop: random windows of training samples.
+        mixing: which samples of a batch are to be mixed.
+        kept: reads through a cache; not together with a crop.
     """
 
     def __init__(
@@ -70,6 +67,9 @@ class PictureDataset(Dataset[Batch]):
         seed: int = 0,
         skipped: Skipped | None = None,
         replaces: bool = False,
+        crop: RandomCrop | None = None,
+        mixing: Mixing | None = None,
+        kept: KeptSamples | None = None,
     ) -> None:
         self.paths = paths
         self.reader = reader
@@ -78,6 +78,9 @@ class PictureDataset(Dataset[Batch]):
         self.seed = seed
         self.skipped = skipped
         self.replaces = replaces
+        self.crop = crop
+        self.mixing = mixing
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -87,7 +90,13 @@ class PictureDataset(Dataset[Batch]):
             samples = [self._sample_or_next(draw) for draw in draws]
         except LoupeError as error:
             raise SampleError(str(error)) from None
-        return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        batch = {
+            key: torch.stack([sample[key] for sample in samples]) for key in samples[0] if key != "image"
+        }
+        batch = {"image": collate([sample["image"] for sample in samples]), **batch}
+        if self.mixing is not None:
+            batch["mix"] = self.mixing.plan(draws, self.reader.size_hw)
+        return batch
 
     def _sample_or_next(self, draw: Draw) -> dict[str, Tensor]:
         for step in range(len(self)):
@@ -103,9 +112,7 @@ class PictureDataset(Dataset[Batch]):
         raise LoupeError(f"none of the {len(self)} pictures can be read, {self.paths[draw.index]} among them")
 
     def _sample(self, draw: Draw) -> dict[str, Tensor]:
-        sample, fit = self.reader.sample(self.paths[draw.index])
-        if self.target is not None:
-            sample |= self.target(draw.index, fit)
+        sample = self._read(draw)
         if self.augment is not None:
             sample = self._augmented(sample, draw)
         if self.target is not None:
@@ -113,6 +120,18 @@ class PictureDataset(Dataset[Batch]):
         sample["index"] = torch.tensor(draw.index)
         sample["valid"] = torch.tensor(draw.valid)
         return sample
+
+    def _read(self, draw: Draw) -> dict[str, Tensor]:
+        path = self.paths[draw.index]
+        if self.kept is not None:
+            return self.kept.sample(draw.index, path)
+        window: Callable[[Fit], Fit] | None = None
+        if self.crop is not None:
+            rng = np.random.default_rng([self.seed, draw.epoch, draw.position, 1])
+            point = self.target.point(draw.index, rng) if self.target and self.crop.wants_point(rng) else None
+            window = partial(self.crop.plan, rng=rng, point_yx=point)
+        sample, fit = self.reader.sample(path, window=window)
+        return sample if self.target is None else sample | self.target(draw.index, fit)
 
     def _augmented(self, sample: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         assert self.augment is not None

@@ -4,7 +4,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-__all__ = ["deal_folds", "lot", "take_groups", "take_of_each"]
+import numpy as np
+
+__all__ = ["deal_folds", "lot", "lots", "take_groups", "take_of_each"]
 
 
 def lot(seed: int, name: str) -> bytes:
@@ -12,26 +14,36 @@ def lot(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
-def take_of_each(
-    rows: Sequence[int], strata: Sequence[str], count: int, seed: int
-) -> tuple[list[int], list[int]]:
-    """The first rows of each stratum, `count` in all where that leaves one of each, and the rest; both in order.
+def lots(seed: int, names: Iterable[bytes]) -> np.ndarray:
+    """The first 64 bits of the lot of each name (in UTF-8), for many of them, as uint64."""
+    sha256 = hashlib.sha256
+    digests = b"".join([found.digest() for found in map(sha256, map(f"{seed}:".encode().__add__, names))])
+    return np.frombuffer(digests, dtype=">u8")[::4].astype(np.uint64)
 
-    `strata`: one for each of `rows`. Whole shares first, then one more for the largest fractions (Hamilton's method),
-    so that the sizes add up; of equal ones the lot decides.
+
+def take_of_each(strata: np.ndarray, names: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Which samples to take, as bool: the first of each stratum, `count` in all where that leaves one of each.
+
+    Whole shares first, then one more for the largest fractions (Hamilton's method), so that the sizes add up; of equal
+    ones the lot decides.
+
+    Args:
+        strata: the number of each sample's stratum, samples in the order of their lots.
+        names: of the strata, by number.
+        count: how many.
+        seed: of the lots.
     """
-    sizes = Counter(strata)
-    exact = {name: count * size / len(rows) for name, size in sizes.items()}
-    quota = {name: min(int(share), sizes[name] - 1) for name, share in exact.items()}
-    by_fraction = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], lot(seed, name)))
-    for name in by_fraction[: count - sum(quota.values())]:
-        quota[name] = min(quota[name] + 1, sizes[name] - 1)
-    taken: list[int] = []
-    left: list[int] = []
-    for row, name in zip(rows, strata, strict=True):
-        quota[name] -= 1
-        (taken if quota[name] >= 0 else left).append(row)
-    return taken, left
+    sizes = np.bincount(strata, minlength=len(names)).tolist()
+    exact = {k: count * size / len(strata) for k, size in enumerate(sizes) if size}
+    quota = {k: min(int(share), sizes[k] - 1) for k, share in exact.items()}
+    by_fraction = sorted(exact, key=lambda k: (int(exact[k]) - exact[k], lot(seed, names[k])))
+    for k in by_fraction[: count - sum(quota.values())]:
+        quota[k] = min(quota[k] + 1, sizes[k] - 1)
+    order = np.argsort(strata, kind="stable")
+    first = np.cumsum([0, *sizes])[:-1]
+    place = np.empty(len(strata), dtype=np.int64)  # within its stratum
+    place[order] = np.arange(len(strata)) - first[strata[order]]
+    return place < np.array([quota.get(k, 0) for k in range(len(names))])[strata]
 
 
 def take_groups(

@@ -20,14 +20,15 @@ _MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.B
 
 @dataclass(frozen=True)
 class Fit:
-    """Where a picture of `size_hw_px` lies inside a network input of `size_hw`.
+    """Where a picture of `size_hw_px`, or a window of it, lies inside a network input of `size_hw`.
 
     Args:
         size_hw_px: height and width of the upright original, pixels.
         size_hw: height and width of the network input, pixels.
-        inner_hw: height and width that the picture has there.
+        inner_hw: height and width that the picture, or its window, has there.
         corner_yx: its upper left pixel there.
         interpolation: between the picture's pixels.
+        window: y, x, height and width of the part of the original that is seen, pixels; None: all of it.
     """
 
     size_hw_px: tuple[int, int]
@@ -35,29 +36,52 @@ class Fit:
     inner_hw: tuple[int, int]
     corner_yx: tuple[int, int]
     interpolation: Interpolation = "bilinear"
+    window: tuple[int, int, int, int] | None = None
+
+    @property
+    def seen(self) -> tuple[int, int, int, int]:
+        """The window, also where it is the whole picture."""
+        return self.window or (0, 0, *self.size_hw_px)
+
+    @property
+    def whole_hw(self) -> tuple[int, int]:
+        """The size that the whole picture would have at the window's scale, pixels of the network input."""
+        _, _, h, w = self.seen
+        return (
+            round(self.inner_hw[0] * self.size_hw_px[0] / h),
+            round(self.inner_hw[1] * self.size_hw_px[1] / w),
+        )
 
     @property
     def to_original(self) -> Tensor:
         """(2, 3) float32: network (x, y) -> original (x, y), `M @ [x, y, 1]`; pixel i covers [i, i + 1)."""
-        sy = self.size_hw_px[0] / self.inner_hw[0]
-        sx = self.size_hw_px[1] / self.inner_hw[1]
+        top, left, height, width = self.seen
+        sy, sx = height / self.inner_hw[0], width / self.inner_hw[1]
         y, x = self.corner_yx
-        return torch.tensor([[sx, 0.0, -x * sx], [0.0, sy, -y * sy]], dtype=torch.float32)
+        return torch.tensor([[sx, 0.0, left - x * sx], [0.0, sy, top - y * sy]], dtype=torch.float32)
 
     def image(self, image: Tensor) -> Tensor:
-        """(C, h, w) uint8 -> (C, H, W) uint8, with antialiasing, grey around."""
-        return self.place(self._resized(image, _MODES[self.interpolation]))
+        """(C, h, w) uint8, or float in 0..1 -> (C, H, W) of the same type, with antialiasing, grey around."""
+        resized = self._resized(image, _MODES[self.interpolation])
+        if resized.is_floating_point() and self.interpolation == "bicubic":
+            resized = resized.clamp(0, 1)  # it overshoots at edges, which bytes cannot
+        return self.place(resized)
 
     def mask(self, mask: Tensor) -> Tensor:
         """(h, w) uint8 -> (H, W) uint8, nearest, void (255) around."""
         return self.place(self._resized(mask[None], InterpolationMode.NEAREST_EXACT), VOID)[0]
 
     def box(self, box_xyxy_px: Tensor) -> Tensor:
-        """(..., 4) float x1, y1, x2, y2 in original pixels -> in pixels of the network input."""
-        y, x = self.corner_yx
-        sy = self.inner_hw[0] / self.size_hw_px[0]
-        sx = self.inner_hw[1] / self.size_hw_px[1]
-        return box_xyxy_px * box_xyxy_px.new_tensor([sx, sy, sx, sy]) + box_xyxy_px.new_tensor([x, y, x, y])
+        """(..., 4) float x1, y1, x2, y2 in original pixels -> in pixels of the network input, cut at the window."""
+        (y, x), (top, left, height, width) = self.corner_yx, self.seen
+        sy, sx = self.inner_hw[0] / height, self.inner_hw[1] / width
+        shift = box_xyxy_px.new_tensor([x - left * sx, y - top * sy] * 2)
+        moved = box_xyxy_px * box_xyxy_px.new_tensor([sx, sy, sx, sy]) + shift
+        if self.window is None:
+            return moved
+        low = box_xyxy_px.new_tensor([x, y] * 2)
+        high = box_xyxy_px.new_tensor([x + self.inner_hw[1], y + self.inner_hw[0]] * 2)
+        return torch.minimum(torch.maximum(moved, low), high)
 
     def place(self, picture: Tensor, fill: int = GREY) -> Tensor:
         """(C, h, w) of the size that the picture has in the network input -> (C, H, W), `fill` around."""
@@ -65,13 +89,17 @@ class Fit:
         if self.inner_hw == self.size_hw:
             return picture
         (y, x), (h, w) = self.corner_yx, self.inner_hw
-        canvas = picture.new_full((picture.shape[0], *self.size_hw), fill)
+        colour = fill / 255 if picture.is_floating_point() else fill
+        canvas = picture.new_full((picture.shape[0], *self.size_hw), colour)
         canvas[:, y : y + h, x : x + w] = picture
         return canvas
 
     def _resized(self, picture: Tensor, interpolation: InterpolationMode) -> Tensor:
         assert tuple(picture.shape[-2:]) == self.size_hw_px
-        if self.inner_hw == self.size_hw_px:
+        if self.window is not None:
+            top, left, height, width = self.window
+            picture = picture[..., top : top + height, left : left + width]
+        if self.inner_hw == self.seen[2:]:
             return picture
         return F.resize(picture, list(self.inner_hw), interpolation=interpolation, antialias=True)
 

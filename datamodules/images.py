@@ -1,4 +1,4 @@
-"""Picture and mask files as uint8 tensors: upright, three channels, or refused by name."""
+"""Picture and mask files as tensors: upright, of the channels that are asked for, or refused by name."""
 
 import io
 from pathlib import Path
@@ -9,6 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode  # and torch.ops.image with it
 
+from datamodules.channels import Pixels, ValueRange, to_channels, to_display, to_unit_range
+from datamodules.tiff import TIFF, decode_tiff, needs_tifffile, tiff_size_hw
 from errors import LoupeError
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "decode_image",
     "image_size_hw",
     "read_bytes",
+    "read_for_display",
     "read_image",
     "read_mask",
     "read_rgb",
@@ -44,22 +47,39 @@ class UnreadableError(LoupeError):
     """A file that is missing, empty, truncated, or no picture: nobody's setting would change that."""
 
 
-def read_image(path: str | Path) -> Tensor:
-    """The picture as (3, H, W) uint8 RGB, turned upright by its EXIF orientation.
+def read_image(path: str | Path, in_channels: int = 3, value_range: ValueRange | None = None) -> Tensor:
+    """The picture as (in_channels, H, W), turned upright by its EXIF orientation: uint8, or float32 in 0..1.
 
-    Grey is repeated into three channels; transparent pixels are laid over white (a fully opaque alpha channel is
-    dropped); CMYK and palettes are converted. Raises LoupeError naming the file where it is unreadable, truncated,
-    deeper than 8 bits, or holds several pictures.
+    Floats where the file has more than 8 bits a channel, see `to_unit_range`. Grey is repeated into three channels,
+    colour weighed into one; transparent pixels are laid over white; CMYK and palettes are converted; other numbers of
+    channels must be the file's own. Raises LoupeError naming the file where it is unreadable, truncated, of other
+    channels, or holds several pictures.
     """
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path), path, in_channels, value_range)
 
 
-def decode_image(data: bytes, path: str | Path) -> Tensor:
+def decode_image(
+    data: bytes, path: str | Path, in_channels: int = 3, value_range: ValueRange | None = None
+) -> Tensor:
     """As `read_image`, from what is in the file; `path` is for errors."""
-    picture = _decode_fast(data, path)
-    if picture is None:
-        picture = torch.from_numpy(_decode_with_pil(data, path))
-    return _to_rgb(picture)
+    pixels = _decode_fast(data)
+    if pixels is None and data.startswith(TIFF) and needs_tifffile(data):
+        try:
+            pixels = decode_tiff(data, path, in_channels)
+        except LoupeError:
+            raise
+        except ValueError as error:
+            raise unreadable(path, error) from error
+    if pixels is None:
+        pixels = _decode_with_pil(data, path)
+    return to_channels(to_unit_range(pixels, value_range, path), in_channels, path)
+
+
+def read_for_display(
+    path: str | Path, in_channels: int = 3, value_range: ValueRange | None = None
+) -> np.ndarray:
+    """A picture for the eye, (H, W, 3) uint8, upright; of many channels the first three."""
+    return to_display(read_image(path, in_channels, value_range))
 
 
 def read_mask(path: str | Path) -> Tensor:
@@ -107,6 +127,13 @@ def image_size_hw(path: str | Path) -> tuple[int, int]:
             # the base class's, since that of PNG decodes the whole picture to look behind it
             turned = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        if isinstance(error, UnidentifiedImageError) and (data := read_bytes(path)).startswith(TIFF):
+            try:
+                return tiff_size_hw(data, path)
+            except LoupeError:
+                raise
+            except ValueError as worse:
+                raise unreadable(path, worse) from worse
         raise unreadable(path, error) from error
     return (width, height) if turned else (height, width)
 
@@ -122,13 +149,10 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def _decode_fast(data: bytes, path: str | Path) -> Tensor | None:
-    """(C, H, W) by libjpeg-turbo or libpng, or None where PIL must decide."""
+def _decode_fast(data: bytes) -> Pixels | None:
+    """What libjpeg-turbo or libpng makes of it, or None where PIL must decide."""
     if data.startswith(_PNG):
-        bit_depth, colour_type = data[24], data[25]
-        if bit_depth == 16:
-            raise _too_deep(path)
-        if colour_type == 3:  # torchvision loses the transparency of palettes
+        if data[25] == 3:  # a palette, whose transparency torchvision loses
             return None
     elif not data.startswith(JPEG):
         return None
@@ -139,19 +163,28 @@ def _decode_fast(data: bytes, path: str | Path) -> Tensor | None:
         picture: Tensor = _decode(buffer, ImageReadMode.UNCHANGED.value, True)
     except RuntimeError:
         return None
-    is_cmyk = data.startswith(JPEG) and picture.shape[0] == 4
-    return None if is_cmyk else picture
+    channels = picture.shape[0]
+    if data.startswith(JPEG) and channels == 4:
+        return None  # CMYK
+    return Pixels(picture, has_alpha=channels in (2, 4))
 
 
-def _decode_with_pil(data: bytes, path: str | Path) -> np.ndarray:
+def _decode_with_pil(data: bytes, path: str | Path) -> Pixels:
     image = _open_upright(data, path)
     if image.mode.startswith(_DEEP_MODES):
-        raise _too_deep(path)
-    if image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    elif image.mode != "RGBA":
-        image = image.convert("RGB")
-    return np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
+        if (image.mode == "I" and image.format == "PNG") or image.mode.startswith("I;16"):
+            return Pixels(torch.from_numpy(np.array(image).astype(np.uint16))[None])
+        return Pixels(torch.from_numpy(np.array(image))[None])
+    if data.startswith(_PNG) and data[24] == 16:
+        raise LoupeError(
+            f"{path} has 16 bits a channel, of which Pillow keeps 8; it needs torchvision's decoder"
+        )
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if image.mode != "L" or has_alpha:
+        image = image.convert("RGBA" if has_alpha else "RGB")
+    array = np.array(image)
+    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return Pixels(torch.from_numpy(np.ascontiguousarray(array)), has_alpha)
 
 
 def _open_upright(data: bytes, path: str | Path) -> Image.Image:
@@ -169,27 +202,7 @@ def _open_upright(data: bytes, path: str | Path) -> Image.Image:
         raise unreadable(path, error) from error
 
 
-def _to_rgb(picture: Tensor) -> Tensor:
-    channels = picture.shape[0]
-    if channels == 3:
-        return picture
-    if channels == 1:
-        return picture.expand(3, -1, -1).contiguous()
-    assert channels in (2, 4), channels
-    colour, alpha = picture[:-1], picture[-1:]
-    if int(alpha.min()) < 255:
-        weight = alpha.to(torch.int32)
-        colour = ((colour * weight + 255 * (255 - weight) + 127) // 255).to(torch.uint8)
-    return colour.expand(3, -1, -1).contiguous()
-
-
 def unreadable(path: str | Path, error: Exception) -> UnreadableError:
     """The error for a file that a decoder could not make sense of."""
     reason = "not a picture that PIL knows" if isinstance(error, UnidentifiedImageError) else str(error)
     return UnreadableError(f"cannot read {path}: {reason}")
-
-
-def _too_deep(path: str | Path) -> LoupeError:
-    return LoupeError(
-        f"{path} has more than 8 bits a channel, which is not read yet; save it as 8-bit PNG or JPEG"
-    )

@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from datamodules.geometry import Fit
 from datamodules.images import JPEG, unreadable
-from datamodules.options import Interpolation
 
 __all__ = ["LargeJpeg"]
 
@@ -34,9 +34,9 @@ class LargeJpeg:
     def __init__(self, path: str | Path, image: Image.Image) -> None:
         self._path = path
         self._image = image
-        self._turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+        self._orientation = image.getexif().get(_ORIENTATION, 1)
         width, height = image.size
-        self.size_hw_px = (width, height) if self._turned else (height, width)
+        self.size_hw_px = (width, height) if self._orientation in _TURNED else (height, width)
 
     @classmethod
     def of(cls, data: bytes, path: str | Path) -> "LargeJpeg | None":
@@ -48,20 +48,36 @@ class LargeJpeg:
         except (OSError, ValueError, SyntaxError):
             return None  # whoever reads all kinds of files says what is wrong with it
 
-    def is_worth_it_for(self, inner_hw: tuple[int, int]) -> bool:
-        """Whether half the size still has pixels to spare."""
-        return all(have >= 2 * _SPARE * want for have, want in zip(self.size_hw_px, inner_hw, strict=True))
+    def is_worth_it_for(self, fit: Fit) -> bool:
+        """Whether half the size still has pixels to spare; no window of a picture that is not upright is."""
+        if fit.window is not None and self._orientation != 1:
+            return False
+        return all(
+            have >= 2 * _SPARE * want for have, want in zip(self.size_hw_px, fit.whole_hw, strict=True)
+        )
 
-    def resized(self, inner_hw: tuple[int, int], interpolation: Interpolation) -> Tensor:
-        """(3, h, w) uint8, upright. Raises UnreadableError naming the file where it is truncated or no picture."""
+    def resized(self, fit: Fit, *, grey: bool = False) -> Tensor:
+        """What `fit` sees, at the size that it has in the network input: (3, h, w) uint8, or (1, h, w), upright.
+
+        Raises UnreadableError naming the file where it is truncated or no picture.
+        """
         image = self._image
-        height, width = reversed(inner_hw) if self._turned else inner_hw
+        turned = self._orientation in _TURNED
+        height, width = reversed(fit.inner_hw) if turned else fit.inner_hw
+        whole_height, whole_width = reversed(fit.whole_hw) if turned else fit.whole_hw
+        full_width, full_height = image.size
         try:
-            drafted = image.draft(None, (_SPARE * width, _SPARE * height))
+            drafted = image.draft(None, (_SPARE * whole_width, _SPARE * whole_height))
             # the last block reaches beyond the picture: only what belongs to it is resized
-            box = None if drafted is None else drafted[1]
-            small = image.convert("RGB").resize((width, height), _MODES[interpolation], box=box)
+            used = (0.0, 0.0, *image.size) if drafted is None else drafted[1]
+            if fit.window is not None:
+                y, x, h, w = fit.window
+                across, down = used[2] / full_width, used[3] / full_height
+                used = (x * across, y * down, (x + w) * across, (y + h) * down)
+            small = image.convert("L" if grey else "RGB")
+            small = small.resize((width, height), _MODES[fit.interpolation], box=used)
             small = ImageOps.exif_transpose(small)
         except (OSError, ValueError, SyntaxError) as error:
             raise unreadable(self._path, error) from error
-        return torch.from_numpy(np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1)))
+        array = np.atleast_3d(np.asarray(small))
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

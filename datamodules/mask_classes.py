@@ -1,29 +1,29 @@
 """What the mask files hold, and which class each value stands for."""
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.cache import cache_folder
+from datamodules.cache import remembered
 from datamodules.geometry import VOID
-from datamodules.images import UnreadableError, image_size_hw, read_mask
-from datamodules.mask_colors import ClassColors
+from datamodules.images import UnreadableError, image_size_hw
+from datamodules.mask_readers import MaskReader, MaskValuesReader
 from datamodules.options import MaskRead
+from datamodules.problems import REFUSE, Problems
+from datamodules.samples import Samples
 from datamodules.workers import usable_cores
 from errors import LoupeError
 
-__all__ = ["MaskValues", "scan_masks", "value_to_class"]
+__all__ = ["MaskValues", "add_values", "scan_masks", "value_to_class"]
 
-_FORMAT = 1  # counts up when what is stored changes its meaning
+_FORMAT = 2  # counts up when what is stored changes its meaning
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,44 @@ class MaskValues:
 
 
 def scan_masks(
-    paths: Sequence[str], masks: Sequence[str], *, skip: bool = False, colors: ClassColors | None = None
+    samples: Samples, reader: MaskReader, *, skip: bool = False, problems: Problems = REFUSE
 ) -> MaskValues:
     """Reads every mask once and every picture's header, remembered in the cache folder until a file changes.
 
-    Raises LoupeError for a mask that differs in size from its picture, and for unreadable files; with `skip` these
-    count for nothing. `colors` reads coloured masks; the values are class numbers then.
+    Tells `problems` of a mask that differs in size from its picture, or holds what is no class. Raises LoupeError for
+    unreadable files; with `skip`, or where problems are collected, these count for nothing.
     """
-    record = cache_folder() / "masks" / f"{_fingerprint(paths, masks, skip, colors)}.json"
-    try:
-        stored = json.loads(record.read_text())
-        pixels = {int(value): int(count) for value, count in stored["pixels"].items()}
-        return MaskValues(pixels, {int(value): str(file) for value, file in stored["examples"].items()})
-    except (OSError, ValueError, KeyError, AttributeError):
-        pass  # not there, or damaged: look again
+    lenient = skip or problems.collecting
+    paths, masks = samples.paths, samples.columns["mask"]
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        counts = list(pool.map(partial(_count_values, skip=skip, colors=colors), paths, masks))
-    total = np.sum(counts, axis=0)
-    present = np.flatnonzero(total).tolist()
-    first = np.argmax(np.array(counts) > 0, axis=0)
-    found = MaskValues({v: int(total[v]) for v in present}, {v: masks[int(first[v])] for v in present})
-    _remember(record, found)
-    return found
+    def compute() -> dict[str, Any]:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            counts = list(pool.map(partial(_count_values, reader=reader, skip=lenient), paths, masks))
+        wrong = [(row, text) for row, text in enumerate(counts) if isinstance(text, str)]
+        for row, text in wrong:
+            problems.add("mask that does not fit", text, [masks[row]])
+        good = [row for row in range(len(counts)) if not isinstance(counts[row], str)]
+        table = np.array([counts[row] for row in good]).reshape(-1, 256)
+        total = table.sum(axis=0)
+        present = np.flatnonzero(total).tolist()
+        first = [reader.title(masks[good[int(np.argmax(table[:, value] > 0))]]) for value in present]
+        return {"pixels": [[value, int(total[value])] for value in present], "examples": first}
+
+    key = _fingerprint(samples, reader, skip)
+    found = compute() if problems.collecting else remembered("masks", key, compute)
+    pixels = {int(value): int(count) for value, count in found["pixels"]}
+    return MaskValues(pixels, dict(zip(pixels, found["examples"], strict=True)))
+
+
+def add_values(counted: Sequence[MaskValues]) -> MaskValues:
+    """The values of several sets of masks together."""
+    pixels: dict[int, int] = {}
+    examples: dict[int, str] = {}
+    for values in counted:
+        for value, count in values.pixels.items():
+            pixels[value] = pixels.get(value, 0) + count
+            examples.setdefault(value, values.examples[value])
+    return MaskValues(dict(sorted(pixels.items())), examples)
 
 
 def value_to_class(values: MaskValues, read: MaskRead) -> tuple[Tensor, int]:
@@ -92,8 +107,9 @@ def value_to_class(values: MaskValues, read: MaskRead) -> tuple[Tensor, int]:
     classes = {label for label in mapping.values() if label != VOID}
     num_classes = len(names) if names is not None else max(classes, default=-1) + 1
     if max(classes, default=0) >= num_classes > 0:
+        beyond = [value for value, label in mapping.items() if label == max(classes)]
         raise LoupeError(
-            f"masks hold class {max(classes)}, as in {values.examples.get(max(classes), 'the label_mapping')}; "
+            f"masks hold class {max(classes)}{_pixels(values, beyond)}, as in {_example(values, beyond)}; "
             f"data.read.class_names has {num_classes} names, so classes go to {num_classes - 1}"
         )
     if num_classes < 2:
@@ -121,7 +137,7 @@ def _checked_mapping(values: MaskValues, read: MaskRead) -> dict[int, int]:
     left = sorted(set(values.pixels) - set(mapping))
     if left:
         raise LoupeError(
-            f"data.read.label_mapping lacks {_some(left)}, as in {values.examples[left[0]]}; "
+            f"data.read.label_mapping lacks {_some(left)}{_pixels(values, left)}, as in {values.examples[left[0]]}; "
             f"map each to a class, or to 255 for void"
         )
     return mapping
@@ -144,6 +160,17 @@ def _refuse_gaps(mapping: dict[int, int], values: MaskValues, read: MaskRead) ->
     )
 
 
+def _pixels(values: MaskValues, some: list[int]) -> str:
+    count = sum(values.pixels.get(value, 0) for value in some)
+    return f" ({count} pixels)" if count else ""
+
+
+def _example(values: MaskValues, some: list[int]) -> str:
+    """A file with one of these values."""
+    found = [values.examples[value] for value in some if value in values.examples]
+    return found[0] if found else "the label_mapping"
+
+
 def _listed(values: MaskValues) -> str:
     return _some(sorted(values.pixels))
 
@@ -152,39 +179,30 @@ def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
 
 
-def _count_values(path: str, mask: str, *, skip: bool, colors: ClassColors | None) -> np.ndarray:
+def _count_values(path: str, mask: str, *, reader: MaskReader, skip: bool) -> np.ndarray | str:
+    """Pixels of each value, or what is wrong with the mask."""
     try:
-        values = read_mask(mask) if colors is None else colors.read(mask)
+        values = reader.read(mask)
         expected = image_size_hw(path)
     except UnreadableError:
         if skip:
             return np.zeros(256, dtype=np.int64)
         raise
+    except LoupeError as error:
+        return str(error)
     got = (int(values.shape[0]), int(values.shape[1]))
     if expected != got:
-        raise LoupeError(
-            f"{mask} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
+        return (
+            f"{reader.title(mask)} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
             f"(width x height, upright)"
         )
     return np.bincount(values.numpy().ravel(), minlength=256)
 
 
-def _fingerprint(paths: Sequence[str], masks: Sequence[str], skip: bool, colors: ClassColors | None) -> str:
+def _fingerprint(samples: Samples, reader: MaskReader, skip: bool) -> str:
     """Changes with every file's path, size or time of change."""
-    digest = hashlib.sha256(f"masks {_FORMAT}{' skip' if skip else ''}".encode())
-    if colors is not None:
-        digest.update(colors.key.encode())
-    for path in (*paths, *masks):
-        status = Path(path).stat()
-        digest.update(f"\n{Path(path).absolute()}\t{status.st_size}\t{status.st_mtime_ns}".encode())
+    digest = hashlib.sha256(f"masks {_FORMAT}{' skip' if skip else ''} {reader.key}".encode())
+    stamp = MaskValuesReader().stamp
+    for path, mask in zip(samples.paths, samples.columns["mask"], strict=True):
+        digest.update(f"\n{stamp(path)}\n{reader.stamp(mask)}".encode())
     return digest.hexdigest()[:32]
-
-
-def _remember(record: Path, found: MaskValues) -> None:
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=record.parent, suffix=".part", delete=False) as stream:
-            json.dump({"pixels": found.pixels, "examples": found.examples}, stream)
-        Path(stream.name).replace(record)
-    except OSError:
-        pass  # a read-only home costs time in the next run, and nothing else

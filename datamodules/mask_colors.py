@@ -1,7 +1,6 @@
 """Masks whose classes are colours."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from datamodules.geometry import VOID
 from datamodules.images import read_rgb
+from datamodules.mask_readers import MaskReader
 from errors import LoupeError
 
 __all__ = ["VOID_NAME", "ClassColors"]
@@ -17,7 +17,7 @@ __all__ = ["VOID_NAME", "ClassColors"]
 VOID_NAME = "void"
 
 
-class ClassColors:
+class ClassColors(MaskReader):
     """Reads coloured masks as class numbers, in the order in which the classes are named; `void` is no class.
 
     Args:
@@ -48,12 +48,12 @@ class ClassColors:
         """Another text for other colours or another order."""
         return f"{self._codes.tolist()} {self._numbers.tolist()}"
 
-    def read(self, path: str | Path) -> Tensor:
+    def read(self, entry: str) -> Tensor:
         """The mask as (H, W) uint8 class numbers, 255 for void.
 
         Raises LoupeError naming the file where it is unreadable or holds a colour that is no class.
         """
-        rgb = read_rgb(path).astype(np.int64)
+        rgb = read_rgb(entry).astype(np.int64)
         codes = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
         place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         strange = self._codes[place] != codes
@@ -63,7 +63,7 @@ class ClassColors:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             lossy = "; a mask saved as JPEG looks like this, save it as PNG" if len(found) > 50 else ""
             raise LoupeError(
-                f"mask {path} has colours that are not in data.read.class_colors: {', '.join(most)}{more}{lossy}"
+                f"mask {entry} has colours that are not in data.read.class_colors: {', '.join(most)}{more}{lossy}"
             )
         return torch.from_numpy(self._numbers[place])
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from datamodules.formats import TABLE_KINDS, TABLE_SUFFIXES, read_manifest
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.samples import does_not_exist, find_pictures, read_manifest
-from datamodules.tables import TABLE_KINDS, TABLE_SUFFIXES
+from datamodules.samples import does_not_exist, find_pictures
 from errors import LoupeError
 
 __all__ = ["find_predict_paths"]

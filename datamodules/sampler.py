@@ -9,7 +9,7 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 
 from errors import LoupeError
 
-__all__ = ["Draw", "GlobalBatchSampler", "micro_batch_size", "training_sampler"]
+__all__ = ["Draw", "GlobalBatchSampler", "Weights", "micro_batch_size", "training_sampler"]
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,32 @@ def micro_batch_size(batch_size: int, *, world: int = 1, accumulate: int = 1) ->
     return batch_size // cells
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Samples drawn in proportion to a weight, exactly: a group occurs as often as its share says, to the next number.
+
+    By systematic sampling (Madow 1949): the samples stand in a row, group by group and shuffled within, each as wide as
+    its weight, and equally spaced points are drawn from it.
+
+    Args:
+        weight: of each sample, at least 0, some above.
+        group: the number of each sample's group, within which the order is random.
+    """
+
+    weight: np.ndarray
+    group: np.ndarray
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """As many sample indices as there are samples, shuffled."""
+        size = len(self.weight)
+        row = rng.permutation(size)
+        row = row[np.argsort(self.group[row], kind="stable")]
+        edges = np.cumsum(self.weight[row], dtype=np.float64)
+        points = (np.arange(size) + rng.random()) * (edges[-1] / size)
+        places = np.searchsorted(edges, points, side="right").clip(max=size - 1)
+        return rng.permutation(row[places])
+
+
 # Lightning exchanges samplers that it does not know: for a plain SequentialSampler under overfit_batches, for a
 # wrapped one under DDP (Lightning 2.6, `_resolve_overfit_batches` and `_requires_distributed_sampler`). It leaves
 # these two types alone, so ours is both. Neither constructor runs, nothing of theirs is used.
@@ -67,6 +93,8 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         batch_size: samples per optimizer step over all processes and micro-batches.
         shuffle: a new order in each epoch; otherwise 0, 1, 2, ...
         drop_single: leave out the last short batch where a process would see one sample only.
+        pairs: keep the samples at places 2k and 2k + 1 in one share: they are mixed with each other.
+        weights: how often each sample occurs, as a share of all; None: each once.
 
     >>> [[draw.index for draw in batch] for batch in GlobalBatchSampler(5, batch_size=4, world=2, rank=1)]
     [[2, 3], [4]]
@@ -83,6 +111,8 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         rank: int = 0,
         accumulate: int = 1,
         drop_single: bool = False,
+        pairs: bool = False,
+        weights: "Weights | None" = None,
     ) -> None:
         assert 0 <= rank < world
         self.size = size
@@ -94,8 +124,12 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         self.accumulate = accumulate
         self.epoch = 0
         self.start = 0
+        self.unit = 2 if pairs else 1
+        self.weights = weights
         rest = size % batch_size
-        self.dropped = rest if drop_single and 0 < rest < 2 * world * accumulate else 0
+        self.dropped = 0
+        if drop_single:
+            self.dropped = rest if 0 < rest < 2 * world * accumulate else rest % self.unit
         self.num_global_batches = -(-(size - self.dropped) // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -111,7 +145,8 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         """The sample index at each global position of the current epoch, shape (size,)."""
         if not self.shuffle:
             return np.arange(self.size)
-        return np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        return rng.permutation(self.size) if self.weights is None else self.weights.draw(rng)
 
     def __len__(self) -> int:
         return self.num_global_batches * self.accumulate
@@ -122,15 +157,15 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         cells = self.accumulate * self.world
         for step in range(self.num_global_batches):
             first = step * self.batch_size
-            here = min(self.batch_size, self.size - first)
-            each, larger = divmod(here, cells)
+            here = min(self.batch_size, self.size - self.dropped - first)
+            each, larger = divmod(-(-here // self.unit), cells)
             for micro in range(self.accumulate):
                 if step * self.accumulate + micro < skip:
                     continue
                 cell = micro * self.world + self.rank
-                begin = first + cell * each + min(cell, larger)
-                end = begin + each + (cell < larger)
-                if begin == end:
+                begin = first + self.unit * (cell * each + min(cell, larger))
+                end = min(begin + self.unit * (each + (cell < larger)), first + here)
+                if begin >= end:
                     yield [Draw(int(order[first]), self.epoch, first, False)]
                 else:
                     yield [Draw(int(order[at]), self.epoch, at, True) for at in range(begin, end)]
@@ -146,6 +181,8 @@ def training_sampler(
     rank: int,
     accumulate: int,
     single_ok: bool,
+    pairs: bool = False,
+    weights: Weights | None = None,
 ) -> GlobalBatchSampler:
     """The sampler of the training part, with the arguments of `GlobalBatchSampler`.
 
@@ -157,6 +194,11 @@ def training_sampler(
             f"training.batch_size {batch_size} leaves one image to a process at a time, and this model's batch norm "
             f"needs two; use at least {2 * world * accumulate}"
         )
+    if pairs and micro_batch_size(batch_size, world=world, accumulate=accumulate) == 1:
+        raise LoupeError(
+            f"training.batch_size {batch_size} leaves one image to a process at a time, and data.augment mixes two "
+            f"(mixup, cutmix); use at least {2 * world * accumulate}"
+        )
     sampler = GlobalBatchSampler(
         size,
         batch_size=batch_size,
@@ -166,6 +208,8 @@ def training_sampler(
         rank=rank,
         accumulate=accumulate,
         drop_single=not single_ok,
+        pairs=pairs,
+        weights=weights,
     )
     if sampler.num_global_batches == 0:
         raise LoupeError("the training part has a single picture, and this model's batch norm needs two")

@@ -20,7 +20,7 @@ class Skipped:
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = list(paths)
+        self.paths = paths
         self._marks = torch.zeros(len(paths), dtype=torch.bool).share_memory_()
 
     def add(self, index: int) -> None:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
-from datamodules.draws import deal_folds, lot, take_groups, take_of_each
+import numpy as np
+
+from datamodules.draws import deal_folds, lots, take_groups, take_of_each
 from datamodules.options import Split
+from datamodules.problems import REFUSE, Problems
 from datamodules.samples import PARTS, Samples, name_some
+from datamodules.texts import Texts
 from errors import LoupeError
 
 __all__ = ["GROUP", "split_samples"]
@@ -14,7 +18,7 @@ GROUP = "group"
 
 
 def split_samples(
-    samples: Samples, split: Split, strata: Sequence[str] | None = None
+    samples: Samples, split: Split, strata: Sequence[str] | None = None, problems: Problems = REFUSE
 ) -> tuple[dict[str, Samples], str]:
     """The three parts, sorted by name, and a sentence on where they come from.
 
@@ -27,44 +31,77 @@ def split_samples(
     that nobody asked for.
     """
     _check(split)
-    rows: dict[str, list[int]] = {part: [] for part in PARTS}
-    for row in sorted(range(len(samples)), key=lambda i: samples.names[i]):
-        rows[samples.parts[row] or "train"].append(row)
-    if not rows["train"]:
-        named = " and ".join(part for part in PARTS if rows[part])
+    rows = _named_parts(samples)
+    if not len(rows["train"]):
+        named = " and ".join(part for part in PARTS if len(rows[part]))
         raise LoupeError(f"the data has only {named} pictures and none to train on; add a train part")
     groups = _groups(samples)
-    _refuse_torn_groups(samples, groups)
-    if split.fold is not None and rows["val"]:
+    _tell_torn_groups(samples, groups, problems)
+    if split.fold is not None and len(rows["val"]):
         raise LoupeError(
             f"data.split.fold is {split.fold}, but the data names its val part; leave one of them out"
         )
 
-    shares = {"val": 0.0 if rows["val"] or split.fold is not None else split.val}
-    shares["test"] = split.test if not rows["val"] and not rows["test"] else 0.0
-    given = [part for part in PARTS if rows[part]] if any(samples.parts) else []
-    train = sorted(rows["train"], key=lambda i: lot(split.seed, samples.names[i]))
-    total = len(train)
-    for part in ("test", "val"):
-        if shares[part]:
-            rows[part], train = _take(train, max(1, round(total * shares[part])), strata, groups, split.seed)
-    if split.fold is not None and split.num_folds is not None:
-        rows["val"], train = _fold(train, strata, groups, split.fold, split.num_folds, split.seed)
-    if not rows["val"] and not shares["val"] and split.fold is None:
+    has_val, has_test = len(rows["val"]) > 0, len(rows["test"]) > 0
+    given = [part for part in PARTS if len(rows[part])] if Texts.of(samples.parts).lengths().any() else []
+    shares = {"val": 0.0 if has_val or split.fold is not None else split.val}
+    shares["test"] = 0.0 if has_val or has_test else split.test
+    made = [part for part in PARTS if shares.get(part)]
+    if made or split.fold is not None:
+        _draw(samples, rows, shares, split, strata, groups)
+    if not len(rows["val"]) and not shares["val"] and split.fold is None:
         raise LoupeError(
             "data.split.val is 0 and the data names no val part; training needs one, such as 0.15"
         )
-    if not train or not rows["val"] or (shares["test"] and not rows["test"]):
+    if not len(rows["train"]) or not len(rows["val"]) or (shares["test"] and not len(rows["test"])):
+        total = sum(map(len, rows.values()))
         what = f"{len(set(groups))} groups of {total} pictures" if groups else f"{total} pictures"
         raise LoupeError(
             f"{what} are too few to split into train, val and test (data.split.val {split.val}, "
             f"data.split.test {split.test}); name the parts yourself or give more pictures"
         )
+    parts = {part: samples.take(rows[part], part=part) for part in PARTS}
+    return parts, _origin(given, made, split, grouped=bool(groups))
+
+
+def _named_parts(samples: Samples) -> dict[str, np.ndarray]:
+    """The rows of each part, in the order of their names; rows without a part count as `train`."""
+    order = Texts.of(samples.names).order()
+    codes, parts = Texts.of(samples.parts).codes()
+    rows: dict[str, np.ndarray] = {part: np.array([], dtype=np.intp) for part in PARTS}
+    for code, part in enumerate(parts):
+        rows[part or "train"] = order[codes[order] == code] if len(parts) > 1 else order
+    return rows
+
+
+def _draw(
+    samples: Samples,
+    rows: dict[str, np.ndarray],
+    shares: dict[str, float],
+    split: Split,
+    strata: Sequence[str] | None,
+    groups: list[str],
+) -> None:
+    """Moves rows from `train` to the parts that are drawn, each sorted by name."""
+    by_name = rows["train"]
+    names = Texts.of(samples.names).take(by_name)
+    train = by_name[np.argsort(lots(split.seed, names.encoded()), kind="stable")]
+    codes = None if strata is None else Texts.of(strata).codes()
+    total = len(train)
+    for part in ("test", "val"):
+        if shares[part]:
+            count = max(1, round(total * shares[part]))
+            rows[part], train = _take(train, count, codes, groups, split.seed)
+    if split.fold is not None and split.num_folds is not None:
+        listed = None if strata is None else list(strata)
+        rows["val"], train = _fold(train.tolist(), listed, groups, split.fold, split.num_folds, split.seed)
     rows["train"] = train
-    made = [part for part in PARTS if shares.get(part)]
-    return {part: samples.take(_by_name(samples, rows[part]), part=part) for part in PARTS}, _origin(
-        given, made, split, grouped=bool(groups)
-    )
+    place = np.empty(len(samples), dtype=np.intp)
+    place[by_name] = np.arange(len(by_name))
+    for part in PARTS:
+        if part == "train" or shares.get(part) or (part == "val" and split.fold is not None):
+            chosen = np.asarray(rows[part], dtype=np.intp)
+            rows[part] = chosen[np.argsort(place[chosen])]
 
 
 def _check(split: Split) -> None:
@@ -97,7 +134,7 @@ def _groups(samples: Samples) -> list[str]:
     ]
 
 
-def _refuse_torn_groups(samples: Samples, groups: list[str]) -> None:
+def _tell_torn_groups(samples: Samples, groups: list[str], problems: Problems) -> None:
     parts: dict[str, set[str]] = {}
     for group, part in zip(groups, samples.parts, strict=False):
         parts.setdefault(group, set()).add(part)
@@ -107,21 +144,26 @@ def _refuse_torn_groups(samples: Samples, groups: list[str]) -> None:
         if len(found) > 1
     ]
     if torn:
-        raise LoupeError(
+        of_them = {group for group, found in parts.items() if len(found) > 1}
+        problems.add(
+            "group in two parts",
             f"in more than one part: {name_some(torn, 'group')}. Pictures of one group are alike, so scores would be "
-            "too good; keep each in one part, or leave the column split out, and whole groups are drawn"
+            "too good; keep each in one part, or leave the column split out, and whole groups are drawn",
+            [path for path, group in zip(samples.paths, groups, strict=True) if group in of_them],
         )
 
 
 def _take(
-    rows: list[int], count: int, strata: Sequence[str] | None, groups: list[str], seed: int
-) -> tuple[list[int], list[int]]:
-    """What goes to a drawn part, and what stays."""
+    rows: np.ndarray, count: int, strata: tuple[np.ndarray, list[str]] | None, groups: list[str], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What goes to a drawn part, and what stays. `strata`: the number of each sample's, and their names."""
     if groups:
-        classes = [strata[i] if strata else "" for i in rows]
-        return take_groups(rows, classes, [groups[i] for i in rows], count, seed)
-    if strata:
-        return take_of_each(rows, [strata[i] for i in rows], count, seed)
+        names = [strata[1][strata[0][i]] if strata else "" for i in rows]
+        taken, left = take_groups(rows.tolist(), names, [groups[i] for i in rows], count, seed)
+        return np.array(taken, dtype=np.intp), np.array(left, dtype=np.intp)
+    if strata is not None:
+        taken = take_of_each(strata[0][rows], strata[1], count, seed)
+        return rows[taken], rows[~taken]
     return rows[:count], rows[count:]
 
 
@@ -143,10 +185,6 @@ def _fold(
         [row for row, k in zip(rows, folds, strict=True) if k == fold],
         [row for row, k in zip(rows, folds, strict=True) if k != fold],
     )
-
-
-def _by_name(samples: Samples, rows: list[int]) -> list[int]:
-    return sorted(rows, key=lambda i: samples.names[i])
 
 
 def _origin(given: list[str], made: list[str], split: Split, *, grouped: bool) -> str:

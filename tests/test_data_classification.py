@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datamodules import ClassificationDataModule, LabelRead, Loader, Split
-from datamodules.class_folders import find_label_samples
+from datamodules.formats import find_labels
 from datamodules.samples import Samples
 from datamodules.splits import split_samples
 from errors import LoupeError
@@ -41,7 +41,7 @@ def many(root: Path, **counts: int) -> Path:
 
 
 def test_class_folders_at_any_depth(tmp_path: Path) -> None:
-    found = find_label_samples(write(tmp_path, "cat/a.png", "cat/old/b.jpg", "dog/c.png", ".git/x.png"))
+    found = find_labels(write(tmp_path, "cat/a.png", "cat/old/b.jpg", "dog/c.png", ".git/x.png"))
     assert dict(zip(found.names, found.columns["label"], strict=True)) == {
         "cat/a.png": "cat",
         "cat/old/b.jpg": "cat",
@@ -51,7 +51,7 @@ def test_class_folders_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_parts_with_class_folders(tmp_path: Path) -> None:
-    found = find_label_samples(write(tmp_path, "train/cat/a.png", "train/dog/b.png", "valid/cat/c.png"))
+    found = find_labels(write(tmp_path, "train/cat/a.png", "train/dog/b.png", "valid/cat/c.png"))
     assert list(zip(found.names, found.columns["label"], found.parts, strict=True)) == [
         ("train/cat/a.png", "cat", "train"),
         ("train/dog/b.png", "dog", "train"),
@@ -60,7 +60,7 @@ def test_parts_with_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
-    found = find_label_samples(write(tmp_path, "control/a.png", "test/b.png"))
+    found = find_labels(write(tmp_path, "control/a.png", "test/b.png"))
     assert found.columns["label"] == ["control", "test"]
     assert set(found.parts) == {""}
 
@@ -81,7 +81,7 @@ def test_manifest(tmp_path: Path, by_folder: bool) -> None:
 
 def test_labels_in_the_batch_are_the_places_of_the_names(tmp_path: Path) -> None:
     data = module(many(tmp_path, b=6, a=3, c=3), read=LabelRead(class_names=["c", "b", "a"]))
-    batch = data._dataset("train")[next(iter(data.train_dataloader().sampler))]  # pyright: ignore
+    batch = data._datasets.of_part("train")[next(iter(data.train_dataloader().sampler))]  # pyright: ignore
     names = [Path(data.train_paths[int(i)]).parent.name for i in batch["index"]]
     assert batch["label"].dtype == torch.int64
     assert [["c", "b", "a"][int(label)] for label in batch["label"]] == names
@@ -190,7 +190,7 @@ def test_a_drawn_part_stays_when_another_class_grows(tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_trashnet_as_it_is(real_data: Path) -> None:
-    found = find_label_samples(real_data / "trashnet")
+    found = find_labels(real_data / "trashnet")
     assert Counter(found.columns["label"]) == {
         "cardboard": 403,
         "glass": 501,

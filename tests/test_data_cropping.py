@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from datamodules import Augment, CropDataModule, Draw, Loader, Split
-from datamodules.box_manifest import box_of, find_box_samples
+from datamodules.formats import box_of, find_boxes
 from errors import LoupeError
 
 ORIENTATION = 0x0112
@@ -35,7 +35,7 @@ def module(root: Path, **arguments: Any) -> CropDataModule:
 
 
 def draw(data: CropDataModule, part: str, index: int, epoch: int = 0) -> dict[str, torch.Tensor]:
-    batch = data._dataset(part)[[Draw(index, epoch, index, True)]]  # pyright: ignore
+    batch = data._datasets.of_part(part)[[Draw(index, epoch, index, True)]]  # pyright: ignore
     return {key: value[0] for key, value in batch.items()}
 
 
@@ -47,13 +47,13 @@ def test_of_several_boxes_the_largest_counts_and_empty_fields_are_no_object(tmp_
         tmp_path,
         ["a.png,0,0,4,4,train", "a.png,10,2,20,12,train", "b.png,,,,,train", "c.png,1.5,0,40,20,val"],
     )
-    samples = find_box_samples(file)
+    samples = find_boxes(file)
     assert samples.names == ["a.png", "b.png", "c.png"]
     assert [box_of(samples, row) for row in range(3)] == [(10, 2, 20, 12), None, (1.5, 0, 40, 20)]
 
 
 def test_one_picture_under_two_spellings_is_one(tmp_path: Path) -> None:
-    samples = find_box_samples(manifest(tmp_path, ["a.png,0,0,4,4,train", "./a.png,0,0,9,9,train"]))
+    samples = find_boxes(manifest(tmp_path, ["a.png,0,0,4,4,train", "./a.png,0,0,9,9,train"]))
     assert len(samples) == 1
     assert box_of(samples, 0) == (0, 0, 9, 9)
 

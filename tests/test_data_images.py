@@ -93,13 +93,6 @@ def test_cmyk_jpeg_is_read_as_pil_reads_it(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg")[:, 0, 0].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / name)
-    with pytest.raises(LoupeError, match=f"{name} has more than 8 bits"):
-        read_image(tmp_path / name)
-
-
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_truncated_files_are_refused_by_name(tmp_path: Path, suffix: str, keep: float) -> None:
@@ -171,7 +164,7 @@ def test_reader_gives_the_same_for_a_file_and_its_array(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.int32),
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((3,), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
@@ -179,7 +172,7 @@ def test_reader_gives_the_same_for_a_file_and_its_array(tmp_path: Path) -> None:
 )
 def test_reader_refuses_other_arrays(array: np.ndarray) -> None:
     reader = InputReader({"image_size": [8, 8], "resize": "stretch", "in_channels": 3})
-    with pytest.raises(LoupeError, match=r"uint8 array \(H, W, 3\).*got"):
+    with pytest.raises(LoupeError, match=r"uint8 array in RGB, \(H, W, 3\).*got"):
         reader(array)
 
 

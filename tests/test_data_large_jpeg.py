@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from datamodules.geometry import plan_fit
 from datamodules.images import read_image
 from datamodules.input_reader import InputReader
 from datamodules.large_jpeg import LargeJpeg
@@ -81,8 +82,8 @@ def test_other_colours(tmp_path: Path, mode: str) -> None:
 def test_only_where_it_pays(tmp_path: Path) -> None:
     large = opened(photo(tmp_path / "a.jpg", 1600, 1200))
     assert large is not None
-    assert large.is_worth_it_for((300, 400))
-    assert not large.is_worth_it_for((301, 400))
+    assert large.is_worth_it_for(plan_fit((1200, 1600), (300, 400), "stretch"))
+    assert not large.is_worth_it_for(plan_fit((1200, 1600), (301, 400), "stretch"))
     assert opened(photo(tmp_path / "small.jpg", 200, 100)) is None
     assert opened(photo(tmp_path / "a.png", 400, 400)) is None
     exact = InputReader({"image_size": [600, 800], "resize": "stretch", "in_channels": 3})

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datamodules.mask_classes
+import datamodules.mask_readers
 from datamodules import MaskRead
 from datamodules.mask_classes import MaskValues, scan_masks, value_to_class
+from datamodules.mask_readers import MaskValuesReader
+from datamodules.samples import Samples
 from errors import LoupeError
 
 
@@ -59,9 +61,9 @@ def test_meaning_of_values(
         ((0,), MaskRead(), r"the masks hold 0 and so a single class"),
         ((0, 255), MaskRead(ignore_index=255), r"single class"),
         ((0, 255), MaskRead(class_names=["a", "b", "c"]), r"two classes; data.read.class_names has 3"),
-        ((0, 1, 2), MaskRead(class_names=["a", "b"]), r"class 2, as in m2.png; .* has 2 names"),
+        ((0, 1, 2), MaskRead(class_names=["a", "b"]), r"class 2 \(10 pixels\), as in m2.png; .* has 2 names"),
         ((0, 1), MaskRead(class_names=["a", "a"]), r"must be different names"),
-        ((0, 1, 5), MaskRead(label_mapping={0: 0, 1: 1}), r"lacks 5, as in m5.png"),
+        ((0, 1, 5), MaskRead(label_mapping={0: 0, 1: 1}), r"lacks 5 \(10 pixels\), as in m5.png"),
         ((0, 1), MaskRead(label_mapping={0: 0, 1: 300}), r"values 0..255 to classes .* got \{1: 300\}"),
     ],
 )
@@ -83,9 +85,13 @@ def files(tmp_path: Path) -> tuple[list[str], list[str]]:
     return paths, masks
 
 
+def scan(paths: list[str], masks: list[str]) -> MaskValues:
+    return scan_masks(Samples(paths, paths, {"mask": masks}), MaskValuesReader())
+
+
 def test_scan_counts_pixels_and_names_an_example(files: tuple[list[str], list[str]]) -> None:
     paths, masks = files
-    found = scan_masks(paths, masks)
+    found = scan(paths, masks)
     assert found.pixels == {0: 4, 1: 1, 2: 3}
     assert found.examples == {0: masks[0], 1: masks[0], 2: masks[1]}
 
@@ -94,17 +100,17 @@ def test_scan_is_remembered_until_a_file_changes(
     files: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, masks = files
-    first = scan_masks(paths, masks)
+    first = scan(paths, masks)
     read = []
-    original = datamodules.mask_classes.read_mask
+    original = datamodules.mask_readers.read_mask
     monkeypatch.setattr(
-        datamodules.mask_classes, "read_mask", lambda path: (read.append(path), original(path))[1]
+        datamodules.mask_readers, "read_mask", lambda path: (read.append(path), original(path))[1]
     )
-    assert scan_masks(paths, masks) == first
+    assert scan(paths, masks) == first
     assert read == []
     Image.fromarray(np.full((2, 2), 1, np.uint8)).save(masks[1])
     os.utime(masks[1], ns=(1, 1))
-    assert scan_masks(paths, masks).pixels == {0: 3, 1: 5}
+    assert scan(paths, masks).pixels == {0: 3, 1: 5}
     assert sorted(read) == masks
 
 
@@ -112,22 +118,22 @@ def test_a_damaged_or_unwritable_record_costs_only_time(
     files: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOUPE_CACHE", str(tmp_path / "cache"))
-    first = scan_masks(*files)
+    first = scan(*files)
     (record,) = (tmp_path / "cache" / "masks").iterdir()
-    assert json.loads(record.read_text())["pixels"] == {"0": 4, "1": 1, "2": 3}
+    assert json.loads(record.read_text())["value"]["pixels"] == [[0, 4], [1, 1], [2, 3]]
     record.write_text('{"pixels": {"0"')
-    assert scan_masks(*files) == first
+    assert scan(*files) == first
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("LOUPE_CACHE", str(blocked))
-    assert scan_masks(*files) == first
+    assert scan(*files) == first
 
 
 def test_scan_refuses_sizes_that_differ(files: tuple[list[str], list[str]]) -> None:
     paths, masks = files
     Image.new("RGB", (3, 2)).save(paths[1])
     with pytest.raises(LoupeError, match=r"1.png is 2x2 and its picture .*1.jpg is 3x2"):
-        scan_masks(paths, masks)
+        scan(paths, masks)
 
 
 def test_scan_compares_with_the_upright_picture(files: tuple[list[str], list[str]]) -> None:
@@ -137,4 +143,4 @@ def test_scan_compares_with_the_upright_picture(files: tuple[list[str], list[str
     exif[0x0112] = 6
     Image.new("RGB", (4, 2)).save(paths[0], exif=exif)
     Image.fromarray(np.zeros((4, 2), np.uint8)).save(masks[0])
-    assert scan_masks(paths, masks).pixels == {0: 9, 2: 3}
+    assert scan(paths, masks).pixels == {0: 9, 2: 3}

@@ -88,7 +88,7 @@ def test_attributes_after_setup(folder: Path) -> None:
     data.setup("test")
     assert data.samples is before
     assert (data.class_names, data.num_classes) == (["background", "foreground"], 2)
-    assert (data.ignore_index, data.in_channels) == (255, 3)
+    assert (data.ignore_index, data.read.in_channels) == (255, 3)
     assert [len(paths) for paths in (data.train_paths, data.val_paths, data.test_paths)] == [12, 6, 6]
     assert data.describe() == [
         f"data: {folder}, 12 train, 6 val, 6 test (val and test drawn with data.split.seed 0)",
@@ -532,6 +532,6 @@ def test_dsb2018(real_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_dsb2018_folder_is_read_as_it_is(real_data: Path) -> None:
-    from datamodules.mask_folders import find_mask_samples
+    from datamodules.formats import find_masks
 
-    assert len(find_mask_samples(real_data / "dsb2018")) == 664
+    assert len(find_masks(real_data / "dsb2018").samples) == 664

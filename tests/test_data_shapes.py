@@ -11,10 +11,8 @@ import torch
 from PIL import Image
 
 from datamodules import SegmentationDataModule, ensure_shapes, read_image
-from datamodules.box_manifest import find_box_samples
 from datamodules.drawing import SHAPES, draw_sample
-from datamodules.mask_folders import find_mask_samples
-from datamodules.samples import read_manifest
+from datamodules.formats import find_boxes, find_masks, read_manifest
 from errors import LoupeError
 
 
@@ -24,11 +22,11 @@ def shapes(loupe_cache: Path) -> Path:
 
 
 def test_layout_counts_and_formats(shapes: Path) -> None:
-    found = find_mask_samples(shapes)
+    found = find_masks(shapes).samples
     assert Counter(found.parts) == {"train": 160, "val": 60, "test": 60}
     assert Counter(Path(path).suffix for path in found.paths) == {".jpg": 210, ".png": 70}
     labels = read_manifest(shapes / "labels.csv", required=["label"])
-    boxes = find_box_samples(shapes / "boxes.csv")
+    boxes = find_boxes(shapes / "boxes.csv")
     empty = [name for name, x1 in zip(boxes.names, boxes.columns["x1"], strict=True) if not x1]
     assert [name for name in boxes.names if name not in set(empty)] == labels.names
     assert Counter(name.split("/")[0] for name in empty) == {"train": 480, "val": 30, "test": 30}

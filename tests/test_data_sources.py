@@ -7,11 +7,15 @@ import pytest
 from PIL import Image
 
 from datamodules import Split
-from datamodules.mask_folders import find_mask_samples
+from datamodules.formats import find_masks, read_manifest
 from datamodules.predict_paths import find_predict_paths
-from datamodules.samples import Samples, name_some, read_manifest
+from datamodules.samples import Samples, name_some
 from datamodules.splits import split_samples
 from errors import LoupeError
+
+
+def mask_samples(root: Path) -> Samples:
+    return find_masks(root).samples
 
 
 def picture(path: Path, size: tuple[int, int] = (6, 4), mode: str = "RGB") -> Path:
@@ -38,7 +42,7 @@ def test_images_and_masks_pair_by_name_whatever_the_suffix(tmp_path: Path) -> No
         pair(tmp_path, name, suffix)
     picture(tmp_path / "images" / ".hidden.png")
     (tmp_path / "images" / "notes.txt").write_text("not a picture")
-    found = find_mask_samples(tmp_path)
+    found = mask_samples(tmp_path)
     assert found.names == ["images/a", "images/b", "images/deep/c"]
     assert [Path(p).name for p in found.paths] == ["a.png", "b.JPG", "c.tiff"]
     assert [Path(p).name for p in found.columns["mask"]] == ["a.png", "b.png", "c.png"]
@@ -49,7 +53,7 @@ def test_images_and_masks_pair_by_name_whatever_the_suffix(tmp_path: Path) -> No
 def test_part_folders_by_any_usual_name(tmp_path: Path, val: str) -> None:
     for part in ("train", val, "test"):
         pair(tmp_path / part, "a")
-    found = find_mask_samples(tmp_path)
+    found = mask_samples(tmp_path)
     assert sorted(zip(found.names, found.parts, strict=True)) == sorted(
         [("train/images/a", "train"), (f"{val}/images/a", "val"), ("test/images/a", "test")]
     )
@@ -61,7 +65,7 @@ def test_partners_that_are_missing_are_counted_and_named(tmp_path: Path) -> None
     for name in "ax":
         picture(tmp_path / "masks" / f"{name}.png", mode="L")
     with pytest.raises(LoupeError) as caught:
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
     assert "4 of 5 pictures without a mask: b, c, d and 1 more" in str(caught.value)
     assert "1 of 2 masks without a picture: x" in str(caught.value)
 
@@ -70,25 +74,25 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     pair(tmp_path, "a", ".jpg")
     picture(tmp_path / "images" / "a.png")
     with pytest.raises(LoupeError, match=r"two files for one name: a.jpg and a.png"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
 
 
 def test_folders_that_hold_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(LoupeError, match=r"no images/ and masks/.*it holds nothing"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
     with pytest.raises(LoupeError, match=r"absent does not exist"):
-        find_mask_samples(tmp_path / "absent")
+        mask_samples(tmp_path / "absent")
     (tmp_path / "Bilder").mkdir()
     with pytest.raises(LoupeError, match=r"it holds Bilder"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(LoupeError, match=r"has images/ and no masks/"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
     (tmp_path / "masks").mkdir()
     with pytest.raises(LoupeError, match=r"images has no pictures"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
     with pytest.raises(LoupeError, match=r"only manifests are read: CSV"):
-        find_mask_samples(picture(tmp_path / "a.png"))
+        mask_samples(picture(tmp_path / "a.png"))
 
 
 def test_a_relative_path_is_told_from_where_it_counts(
@@ -98,18 +102,18 @@ def test_a_relative_path_is_told_from_where_it_counts(
     here.mkdir(parents=True)
     monkeypatch.chdir(here)
     with pytest.raises(LoupeError) as caught:
-        find_mask_samples(Path("cells/set1"))
+        mask_samples(Path("cells/set1"))
     assert str(caught.value) == (
         f"data.root cells/set1 does not exist: a relative path counts from the current folder, and there is no "
         f"{here}/cells/set1; give the absolute path, /.../set1"
     )
     pair(tmp_path / "project" / "cells" / "set1", "a")
     with pytest.raises(LoupeError, match=rf"did you mean {tmp_path}/project/cells/set1\?"):
-        find_mask_samples(Path("cells/set1"))
+        mask_samples(Path("cells/set1"))
     with pytest.raises(LoupeError, match=rf"data.predict_path cells/a.png .* no {here}/cells/a.png"):
         find_predict_paths("cells/a.png")
     with pytest.raises(LoupeError) as caught:
-        find_mask_samples(tmp_path / "absent")
+        mask_samples(tmp_path / "absent")
     assert str(caught.value) == f"data.root {tmp_path}/absent does not exist"
 
 
@@ -117,7 +121,7 @@ def test_two_folders_for_one_part_are_refused(tmp_path: Path) -> None:
     for part in ("train", "val", "valid"):
         pair(tmp_path / part, "a")
     with pytest.raises(LoupeError, match=r"two folders for one part"):
-        find_mask_samples(tmp_path)
+        mask_samples(tmp_path)
 
 
 # ---- manifests
@@ -136,7 +140,7 @@ def test_manifest_paths_are_relative_to_it(tmp_path: Path) -> None:
     text = "split, path ,mask\ntrain,pics/a.png,pics/a_m.png\nvalid,pics\\b.png, pics/b_m.png\n"
     file = manifest(tmp_path, text)
     for source in (file, tmp_path):  # the file itself, or the folder that has it
-        found = find_mask_samples(source)
+        found = mask_samples(source)
         assert found.names == ["pics/a.png", "pics/b.png"]
         assert found.paths == [str(tmp_path / "pics/a.png"), str(tmp_path / "pics/b.png")]
         assert found.columns["mask"] == [str(tmp_path / "pics/a_m.png"), str(tmp_path / "pics/b_m.png")]
@@ -173,7 +177,7 @@ def test_manifest_paths_are_relative_to_it(tmp_path: Path) -> None:
 )
 def test_manifest_mistakes_name_the_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LoupeError, match=message):
-        find_mask_samples(manifest(tmp_path, text))
+        mask_samples(manifest(tmp_path, text))
 
 
 def test_a_manifest_that_is_no_text(tmp_path: Path) -> None:
@@ -189,7 +193,7 @@ def test_other_columns_are_kept_as_text(tmp_path: Path) -> None:
 
 def test_column_names_in_any_letter_case(tmp_path: Path) -> None:
     text = " Path, MASK ,Split,Cell Type\npics/a.png,pics/a_m.png,val,Big\n"
-    found = find_mask_samples(manifest(tmp_path, text))
+    found = mask_samples(manifest(tmp_path, text))
     assert (found.names, found.parts) == (["pics/a.png"], ["val"])
     assert found.columns == {"mask": [str(tmp_path / "pics/a_m.png")], "Cell Type": ["Big"]}
     lists = tmp_path / "list.csv"
@@ -214,7 +218,7 @@ def test_one_picture_under_two_spellings_is_refused(tmp_path: Path, spelling: st
     other = spelling.format(folder=tmp_path.name, root=tmp_path)
     file.write_text(f"path,mask,split\npics/a.png,pics/a_m.png,train\n{other},pics/a_m.png,val\n")
     with pytest.raises(LoupeError) as caught:
-        find_mask_samples(file)
+        mask_samples(file)
     also = "" if "\\" in other else f" (also as {other})"
     assert str(caught.value) == f"{file} lists 1 picture: pics/a.png{also} more than once"
 
@@ -222,7 +226,7 @@ def test_one_picture_under_two_spellings_is_refused(tmp_path: Path, spelling: st
 def test_the_same_name_in_two_folders_is_two_pictures(tmp_path: Path) -> None:
     picture(tmp_path / "more" / "a.png")
     file = manifest(tmp_path, "path,mask\npics/a.png,pics/a_m.png\nmore/a.png,pics/a_m.png\n")
-    assert find_mask_samples(file).names == ["pics/a.png", "more/a.png"]
+    assert mask_samples(file).names == ["pics/a.png", "more/a.png"]
 
 
 # ---- splits

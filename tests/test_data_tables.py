@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from datamodules import ClassificationDataModule, CropDataModule, SegmentationDataModule
-from datamodules.tables import TABLE_SUFFIXES, read_table
+from datamodules.formats.tables import TABLE_SUFFIXES, read_table
 from errors import LoupeError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -69,9 +69,11 @@ def test_every_task_reads_every_kind(pictures: Path, suffix: str) -> None:
 @every_kind
 def test_rows_are_the_same_text(tmp_path: Path, suffix: str) -> None:
     rows = [{" Path": "ä.png", "n": 3, "x": 0.25}, {" Path": "b.png", "n": None, "x": 2.0}]
-    header, found = read_table(write(tmp_path / f"t{suffix}", rows), known={"path"})
-    assert header == ["path", "n", "x"]
-    assert [row for _, row in found] == [
+    found = read_table(write(tmp_path / f"t{suffix}", rows), known={"path"})
+    assert list(found.columns) == ["path", "n", "x"]
+    assert [
+        dict(zip(found.columns, row, strict=True)) for row in zip(*found.columns.values(), strict=True)
+    ] == [
         {"path": "ä.png", "n": "3", "x": "0.25"},
         {"path": "b.png", "n": "", "x": "2.0"},
     ]

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from datamodules import (
+    BoxRead,
     ClassificationDataModule,
     CropDataModule,
     LabelRead,
     Loader,
     MaskRead,
-    Read,
     SegmentationDataModule,
 )
 from errors import LoupeError
@@ -144,7 +144,7 @@ def test_masks_and_boxes_are_let_through_when_they_are_looked_at_first(tmp_path:
     assert len(torch.cat(valid)) == 9
     rows = ["path,x1,y1,x2,y2", *[f"images/{i}.png,0,0,4,4" for i in range(9)]]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    crops = CropDataModule(str(tmp_path), image_size=8, read=Read(on_error="skip"))
+    crops = CropDataModule(str(tmp_path), image_size=8, read=BoxRead(on_error="skip"))
     crops.setup("fit")
     with pytest.raises(LoupeError, match=r"5\.png"):
         CropDataModule(str(tmp_path), image_size=8).setup("fit")

@@ -173,7 +173,7 @@ def test_arrays_and_paths_are_the_same(trained: Path, tmp_path: Path) -> None:
     assert np.array_equal(
         predictor.predict(grey)["mask"], predictor.predict(str(tmp_path / "grey.png"))["mask"]
     )
-    for bad in (colour.astype(np.float32), colour[:, :, :2], colour[:0]):
+    for bad in (colour.astype(np.int32), colour[:, :, :2], colour[:0]):
         with pytest.raises(LoupeError, match="uint8 array"):
             predictor.predict(bad)
 

@@ -13,7 +13,7 @@ from PIL import Image
 import inference
 from cli import Training
 from datamodules import ClassificationDataModule
-from datamodules.box_manifest import find_box_samples
+from datamodules.formats import find_boxes
 from datamodules.images import image_size_hw, read_image
 from errors import LoupeError
 from metrics import MeanLoss
@@ -157,7 +157,7 @@ def test_shares_of_the_picture_are_no_pixels(tmp_path: Path) -> None:
     with pytest.raises(
         LoupeError, match=r"all boxes lie within 0\.\.1, like shares of the picture; boxes are pixels"
     ):
-        find_box_samples(tmp_path)
+        find_boxes(tmp_path)
 
 
 def test_predict_takes_the_manifest_that_fit_takes(loupe: Loupe, boxes: Path) -> None:

@@ -1,0 +1,98 @@
+"""The box of the object that a mask shows."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from scipy import ndimage
+
+from datamodules.cache import remembered
+from datamodules.formats.box import Box
+from datamodules.geometry import VOID
+from datamodules.images import UnreadableError, read_mask
+from datamodules.mask_readers import MaskValuesReader
+from datamodules.options import BoxRead
+from datamodules.problems import Problems
+from datamodules.samples import Samples, name_some
+from datamodules.workers import usable_cores
+
+__all__ = ["box_of_mask", "find_boxes_of_masks"]
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1  # counts up when what is stored changes its meaning
+
+
+def find_boxes_of_masks(
+    samples: Samples, read: BoxRead, problems: Problems
+) -> tuple[Samples, Sequence[Box | None]]:
+    """The samples and the box of each mask's object; every mask is read once, and remembered until one changes."""
+    masks = samples.columns["mask"]
+    skip = read.on_error == "skip" or problems.collecting
+
+    def compute() -> list[list[float] | None]:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            return list(pool.map(partial(_box, read=read, skip=skip), masks))
+
+    stamp = MaskValuesReader().stamp
+    digest = hashlib.sha256(f"boxes {_FORMAT} {read.mask_value} {read.mask_object} {skip}".encode())
+    for mask in masks:
+        digest.update(f"\n{stamp(mask)}".encode())
+    boxes: list[list[float] | None] = remembered("mask_boxes", digest.hexdigest()[:32], compute)
+    unread = [row for row, box in enumerate(boxes) if box == []]
+    if unread:
+        files = [masks[row] for row in unread]
+        if problems.collecting:
+            problems.add("unreadable mask", f"cannot read {name_some(files, 'mask')}", files)
+        else:
+            log.warning(
+                "data.read.on_error=skip: %s could not be read, and their pictures are left out",
+                name_some(files),
+            )
+        left = [row for row, box in enumerate(boxes) if box != []]
+        samples, boxes = samples.take(left), [boxes[row] for row in left]
+    return samples, [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
+
+
+def box_of_mask(
+    mask: np.ndarray, *, value: int | None = None, largest_only: bool = True
+) -> tuple[int, int, int, int] | None:
+    """x1, y1, x2, y2 (x2 and y2 exclusive) of the object in (H, W) uint8, None where there is none.
+
+    Args:
+        mask: a file's values.
+        value: the object's; None: every value but 0, and but 255 where others stand beside it (void).
+        largest_only: the box of the largest connected piece (diagonal neighbours count), not of all of them.
+
+    >>> mask = np.zeros((5, 6), np.uint8); mask[1:3, 2:5] = 1; mask[4, 0] = 1
+    >>> box_of_mask(mask), box_of_mask(mask, largest_only=False)
+    ((2, 1, 5, 3), (0, 1, 5, 5))
+    """
+    if value is not None:
+        inside = mask == value
+    else:
+        inside = mask != 0
+        if ((mask != VOID) & inside).any():
+            inside &= mask != VOID
+    if largest_only and inside.any():
+        pieces, count = ndimage.label(inside, structure=np.ones((3, 3), dtype=np.int8))
+        if count > 1:
+            inside = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _box(file: str, *, read: BoxRead, skip: bool) -> list[float] | None:
+    try:
+        mask = read_mask(file).numpy()
+    except UnreadableError:
+        if skip:
+            return []
+        raise
+    box = box_of_mask(mask, value=read.mask_value, largest_only=read.mask_object == "largest")
+    return None if box is None else [float(value) for value in box]

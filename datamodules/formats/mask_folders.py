@@ -1,0 +1,155 @@
+"""Finding pictures and their masks in folders."""
+
+import re
+from pathlib import Path
+
+from datamodules.images import IMAGE_SUFFIXES
+from datamodules.problems import REFUSE, Problems
+from datamodules.samples import Samples, find_pictures, name_some, part_name
+from errors import LoupeError
+
+__all__ = ["STEM", "find_mask_folders"]
+
+#: Stands in a mask's template for the name of its picture.
+STEM = "{stem}"
+
+
+def find_mask_folders(
+    root: Path, images: str = "images", masks: str = "masks/{stem}", problems: Problems = REFUSE
+) -> Samples:
+    """Samples with the column `mask`: the folder itself, or `train`, `val`, `test` in it, has pictures and masks.
+
+    Args:
+        root: the folder.
+        images: the folder of pictures, from there.
+        masks: where the mask of a picture is, from there; `{stem}` is the picture's path below `images` without its
+            suffix, and a template without a suffix takes any.
+        problems: is told of pictures without a mask, masks without a picture, and names that two files have.
+    """
+    _check_template(images, masks)
+    if (root / images).is_dir() and (images != "." or not _parts_in(root, images, masks)):
+        names, paths, found = _pairs(root, images, masks, problems)
+        return Samples(names, paths, {"mask": found})
+    parts = _parts_in(root, images, masks)
+    if not parts:
+        inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
+        raise LoupeError(
+            f"data.root {root} has no {images}/ and {_folder_of(masks)}/, no train/{images} and "
+            f"train/{_folder_of(masks)}, and no manifest.csv; it holds {inside} (data.read.images and data.read.masks "
+            "say other names)"
+        )
+    if len(set(parts.values())) < len(parts):
+        raise LoupeError(f"data.root {root} has two folders for one part: {', '.join(f.name for f in parts)}")
+    all_names: list[str] = []
+    all_paths: list[str] = []
+    all_masks: list[str] = []
+    all_parts: list[str] = []
+    for folder, part in parts.items():
+        names, paths, found = _pairs(folder, images, masks, problems)
+        all_names += [f"{folder.name}/{name}" for name in names]
+        all_paths += paths
+        all_masks += found
+        all_parts += [part] * len(names)
+    return Samples(all_names, all_paths, {"mask": all_masks}, all_parts)
+
+
+def _check_template(images: str, masks: str) -> None:
+    if masks.count(STEM) != 1:
+        raise LoupeError(
+            f"data.read.masks is '{masks}'; it says where the mask of a picture is, with {STEM} for the picture's "
+            f"name, as in masks/{STEM}_mask.png"
+        )
+    for key, value in (("images", images), ("masks", masks)):
+        if Path(value).is_absolute() or ".." in Path(value).parts or not value:
+            raise LoupeError(f"data.read.{key} is '{value}'; it is a place below data.root")
+    if Path(images) == Path(masks.partition(STEM)[0]) and Path(masks).stem == STEM:
+        raise LoupeError(
+            f"data.read.masks '{masks}' names the pictures themselves (data.read.images '{images}')"
+        )
+
+
+def _parts_in(root: Path, images: str, masks: str) -> dict[Path, str]:
+    folders = {folder: part_name(folder.name) for folder in sorted(root.iterdir()) if folder.is_dir()}
+    return {folder: part for folder, part in folders.items() if part and (folder / images).is_dir()}
+
+
+def _folder_of(masks: str) -> str:
+    return masks.partition(STEM)[0].rstrip("/") or "."
+
+
+def _pairs(
+    folder: Path, images: str, masks: str, problems: Problems
+) -> tuple[list[str], list[str], list[str]]:
+    """Names, pictures and masks, matched by the picture's path without its suffix."""
+    mask_folder = folder / masks.partition(STEM)[0].rpartition("/")[0]
+    if not mask_folder.is_dir():
+        raise LoupeError(f"{folder} has {images}/ and no {_folder_of(masks)}/")
+    mask_of = _by_template(mask_folder, folder, masks, problems)
+    taken = set(mask_of.values())
+    beside = [path for path in find_pictures(folder / images) if path not in taken]
+    picture_of = _by_stem(folder / images, beside, problems)
+    if not picture_of:
+        raise LoupeError(f"{folder / images} has no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    _tell_unpaired(folder, masks, picture_of, mask_of, problems)
+    stems = sorted(set(picture_of) & set(mask_of))
+    prefix = "" if images == "." else f"{images}/"
+    return (
+        [f"{prefix}{stem}" for stem in stems],
+        [str(picture_of[s]) for s in stems],
+        [str(mask_of[s]) for s in stems],
+    )
+
+
+def _tell_unpaired(
+    folder: Path, masks: str, picture_of: dict[str, Path], mask_of: dict[str, Path], problems: Problems
+) -> None:
+    alone = sorted(set(picture_of) - set(mask_of))
+    idle = sorted(set(mask_of) - set(picture_of))
+    if not alone and not idle:
+        return
+    rule = "its picture's name" if masks == "masks/{stem}" else f"the name {masks}"
+    lines = [f"pictures and masks of {folder} do not pair up (a mask has {rule}, with any suffix):"]
+    if alone:
+        lines.append(f"  {len(alone)} of {len(picture_of)} pictures without a mask: {name_some(alone)}")
+    if idle:
+        lines.append(f"  {len(idle)} of {len(mask_of)} masks without a picture: {name_some(idle)}")
+    lines.append("rename or remove them, or list the pairs in a manifest.csv (path,mask)")
+    files = [str(picture_of[stem]) for stem in alone] + [str(mask_of[stem]) for stem in idle]
+    kind = "picture without mask" if alone and not idle else "mask without picture"
+    problems.add(
+        kind if not (alone and idle) else "pictures and masks do not pair up", "\n".join(lines), files
+    )
+
+
+def _by_stem(folder: Path, pictures: list[Path], problems: Problems) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in pictures:
+        _put(found, path.relative_to(folder).with_suffix("").as_posix(), path, folder, problems)
+    return found
+
+
+def _by_template(mask_folder: Path, folder: Path, masks: str, problems: Problems) -> dict[str, Path]:
+    """The masks by the picture's name that stands in theirs."""
+    before, _, after = masks.partition(STEM)
+    suffix = Path(f"x{after}").suffix
+    any_suffix = suffix.lower() not in IMAGE_SUFFIXES
+    pattern = re.compile(f"{re.escape(before)}(.+){re.escape(after)}")
+    found: dict[str, Path] = {}
+    for path in find_pictures(mask_folder):
+        inside = path.relative_to(folder)
+        name = (inside.with_suffix("") if any_suffix else inside).as_posix()
+        match = pattern.fullmatch(name)
+        if match:
+            _put(found, match.group(1), path, mask_folder, problems)
+    return found
+
+
+def _put(found: dict[str, Path], stem: str, path: Path, folder: Path, problems: Problems) -> None:
+    if stem in found:
+        problems.add(
+            "two files of one name",
+            f"{folder} has two files for one name: {found[stem].name} and {path.name}",
+            [str(found[stem]), str(path)],
+        )
+    else:
+        found[stem] = path

@@ -1,0 +1,89 @@
+"""The dataset of each part: reader, annotations, augmentation and cache put together."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from datamodules.augment import create_augmentation
+from datamodules.crops import create_crop
+from datamodules.dataset import PictureDataset
+from datamodules.input_reader import InputReader
+from datamodules.kept_samples import KeptSamples, open_cache, slots_of
+from datamodules.mixing import create_mixing
+from datamodules.picture_cache import PictureCache
+from datamodules.samples import PARTS
+from datamodules.skipped import Skipped
+from datamodules.targets import Target
+from errors import LoupeError
+
+if TYPE_CHECKING:
+    from datamodules.base import LoupeDataModule
+
+__all__ = ["PartDatasets", "global_seed"]
+
+
+class PartDatasets:
+    """Makes the datasets of a datamodule, and remembers what they could not read."""
+
+    def __init__(self, data: "LoupeDataModule") -> None:
+        self.data = data
+        self._skipped: dict[str, Skipped] = {}
+        self._cache: tuple[PictureCache | None, list[str]] | None = None
+
+    def of_part(self, part: str) -> PictureDataset:
+        """Pictures and annotations; those of `train` are augmented."""
+        data = self.data
+        samples, options, trains = data.samples[part], data.augment, part == "train"
+        reader, target = InputReader(data.input_contract()), data.target(data.samples[part])
+        crop = create_crop(options, has_point=data.knows_objects) if trains else None
+        if crop is not None and data.loader.cache != "none":
+            raise LoupeError(
+                f"data.loader.cache={data.loader.cache} keeps pictures at the network's size, and data.augment.crop "
+                f"{options.crop} needs them whole; leave one of them out"
+            )
+        augment = create_augmentation(options, turns=data.turns, channels=data.read.in_channels)
+        return PictureDataset(
+            samples.paths,
+            reader=reader,
+            target=target,
+            augment=augment if trains else None,
+            seed=global_seed(),
+            skipped=self._skips(part, samples.paths),
+            replaces=trains,
+            crop=crop,
+            mixing=create_mixing(options, data.gives, global_seed()) if trains else None,
+            kept=self._kept(part, reader, target),
+        )
+
+    def of_pictures(self, paths: Sequence[str]) -> PictureDataset:
+        """Pictures to predict on, without annotations."""
+        reader = InputReader(self.data.input_contract())
+        return PictureDataset(paths, reader=reader, skipped=self._skips("predict", paths))
+
+    def tell_skipped(self) -> None:
+        """Says what could not be read, once."""
+        became = {"train": "others took their place", "predict": "have no prediction"}
+        for part, skipped in self._skipped.items():
+            skipped.tell(part, became.get(part, "are in no score"))
+        self._skipped.clear()
+
+    def _kept(self, part: str, reader: InputReader, target: Target) -> KeptSamples | None:
+        """Through the one cache of all parts, in which another fold finds the same pictures."""
+        data = self.data
+        if self._cache is None:
+            kept = data.loader.cache != "none"
+            paths = sorted(path for p in PARTS for path in data.samples[p].paths) if kept else []
+            key = data.mask_key(data.samples["train"])
+            self._cache = open_cache(data.loader, data.input_contract(), paths, mask_key=key), paths
+        cache, paths = self._cache
+        if cache is None:
+            return None
+        return KeptSamples(cache, slots_of(paths, data.samples[part].paths), reader, target)
+
+    def _skips(self, part: str, paths: Sequence[str]) -> Skipped | None:
+        return self._skipped.setdefault(part, Skipped(paths)) if self.data.read.on_error == "skip" else None
+
+
+def global_seed() -> int:
+    """What `seed_everything` set."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
