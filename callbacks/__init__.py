@@ -2,6 +2,7 @@
 
 from callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.console import ClosingTable, EpochLines, OpeningSummary
+from callbacks.data_time import DataTime
 from callbacks.early_stopping import WarmupAwareEarlyStopping
 from callbacks.ema import ExponentialMovingAverage
 from callbacks.metrics_csv import MetricsCSV
@@ -14,6 +15,7 @@ from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardNetwork
 __all__ = [
     "AtomicCheckpointIO",
     "ClosingTable",
+    "DataTime",
     "EpochLines",
     "ExponentialMovingAverage",
     "LossScale",

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ALIASES", "Alias", "alias_of"]
+from errors import LoupeError
+
+__all__ = ["ALIASES", "DATA_NAMES", "Alias", "alias_of", "spell_out", "spelled_out"]
 
 
 def _same(value: Any) -> Any:
@@ -78,3 +80,35 @@ def alias_of(key: str) -> Alias | None:
     'epochs'
     """
     return next((alias for alias in ALIASES if alias.other == key), None)
+
+
+#: Shorter names of settings in the groups of `data`: short -> group and name.
+DATA_NAMES = {
+    "cache": ("loader", "cache"),
+    "fold": ("split", "fold"),
+    "num_folds": ("split", "num_folds"),
+    "on_error": ("read", "on_error"),
+}
+
+
+def spelled_out(key: str) -> str:
+    """The full name of a setting on the command line.
+
+    >>> spelled_out("data.init_args.fold"), spelled_out("data.cache"), spelled_out("data.root")
+    ('data.split.fold', 'data.loader.cache', 'data.root')
+    """
+    short = key.removeprefix("data.").removeprefix("init_args.")
+    return ".".join(("data", *DATA_NAMES[short])) if key.startswith("data.") and short in DATA_NAMES else key
+
+
+def spell_out(data: dict[str, Any], where: str) -> None:
+    """Puts settings under shorter names into their groups, in a file's `data` section or its `init_args`."""
+    for short, (group, name) in DATA_NAMES.items():
+        if short not in data:
+            continue
+        inside = data.setdefault(group, {})
+        if not isinstance(inside, dict) or name in inside:
+            raise LoupeError(
+                f"data.{short} and data.{group}.{name} {where} are two names of one value; keep one"
+            )
+        inside[name] = data.pop(short)

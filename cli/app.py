@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,12 @@ from cli.layers import COMMANDS, Request, flatten
 from cli.messages import print_once
 from cli.options import check_typed_block
 from cli.parser import LoupeParser
-from cli.trainer import trainer_arguments
+from cli.trainer import trainer_arguments, trial_arguments
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
 from inference import read_checkpoint
+from inspection import inspect_data, print_table, write_report
 from lightning_modules import LoupeModule
 from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
@@ -59,6 +62,7 @@ class LoupeCLI(LightningCLI):
 
     def __init__(self, request: Request, words: list[str]) -> None:
         self.request = request
+        self.exit_code = 0
         self.checkpoint: dict[str, Any] = {}
         LoupeParser.sections = {"model": LoupeModule, "data": LoupeDataModule}
         super().__init__(
@@ -80,7 +84,7 @@ class LoupeCLI(LightningCLI):
         """The commands, each with those arguments of the Trainer's method that are not for the command line."""
         skip = {"model", "datamodule", "weights_only", "return_predictions", "verbose"}
         loaders = {"fit": {"train_dataloaders", "val_dataloaders"}}
-        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS}
+        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS if name != "check"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `training` and `run`; every module gets the training section as plain data."""
@@ -102,7 +106,7 @@ class LoupeCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except OmegaConfBaseException as error:
-            root = f"{self.request.command}."
+            root = f"{self.request.parsed_as}."
             key = str(error.full_key or "${...}").removeprefix(root).removeprefix("model.init_args.")
             raise LoupeError(f"{key}: {str(error).splitlines()[0].replace(root, '')}") from error
 
@@ -180,6 +184,8 @@ class LoupeCLI(LightningCLI):
         given = dict(self._get(self.config_init, "trainer", default={}))
         try:
             path = str(self._get(self.config_init, "ckpt_path") or "")
+            if self.request.command == "check":
+                return self.trainer_class(**trial_arguments(given))
             arguments = trainer_arguments(str(self.subcommand), training, given, self.run, checkpoint=path)
             return self.trainer_class(**{**arguments, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -201,7 +207,7 @@ class LoupeCLI(LightningCLI):
             self.model.adopt(card)
             if self.subcommand == "predict":
                 self.datamodule.adopt(card)
-        if self.subcommand == "fit":
+        if self.request.command == "fit":
             self._check_monitor()
 
     def _check_monitor(self) -> None:
@@ -220,6 +226,27 @@ class LoupeCLI(LightningCLI):
                 f"training.monitor '{monitor}' needs validation, but trainer.check_val_every_n_epoch is {every} and "
                 f"training.epochs is {epochs}; use training.monitor=train/loss"
             )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.request.command == "check":
+            self._run_check()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def _run_check(self) -> None:
+        logging.getLogger("lightning").setLevel(logging.WARNING)  # that the trial is a short run is known
+        found = inspect_data(
+            self.datamodule,
+            settings=[self._check_monitor],
+            trial=lambda: self.trainer.fit(self.model, datamodule=self.datamodule),
+            progress=sys.stderr.isatty(),
+        )
+        data = str(self.datamodule.root or self.datamodule.dataset)
+        configs = ", ".join(map(str, self.request.files))
+        print_table(found)
+        page = write_report(found, self.run.parent / "check", config=configs, data=data)
+        print_once(f"  report: {page}")
+        self.exit_code = 0 if found.sound else 1
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from cli.aliases import ALIASES, alias_of
+from cli.aliases import ALIASES, alias_of, spell_out, spelled_out
 from cli.yaml_file import load_yaml, read_yaml
 from errors import LoupeError, unknown
 
 __all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "at", "flatten", "holder_of", "read_request"]
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "check")
 COMMAND_LINE = "the command line"
 _SECTIONS = ("training", "trainer", "model", "data", "run")
 _WITHOUT_VALUE = ("-h", "--help", "--print_config")
@@ -43,7 +43,7 @@ class Request:
     """What was asked for.
 
     Attributes:
-        command: fit, validate, test or predict.
+        command: fit, validate, test, predict or check.
         files: The config files in the order given.
         layers: One layer a file (the default first), then one for `training` as the command line has it.
         flags: All other settings on the command line, key -> text; for the parser, and to look at.
@@ -57,6 +57,11 @@ class Request:
     flags: dict[str, str | None] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     demo: bool = False
+
+    @property
+    def parsed_as(self) -> str:
+        """The command whose settings this one takes: check looks at what fit would do."""
+        return "fit" if self.command == "check" else self.command
 
 
 def _settings(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -141,6 +146,11 @@ def _read_file(path: Path) -> Layer:
             values.pop(key, None)
         else:
             values[key] = _section(f"{key} in {path}", values[key], path.parent)
+    data = values.get("data")
+    if isinstance(data, dict):
+        for inside in (data, data.get("init_args")):
+            if isinstance(inside, dict):
+                spell_out(inside, f"in {path}")
     return Layer(str(path), values)
 
 
@@ -162,7 +172,8 @@ def read_request(words: Sequence[str], default: Path) -> Request:
         raise unknown("command", given, COMMANDS)
     request = Request(words[0])
     ours: dict[str, Any] = {}
-    for key, text in _settings(words[1:]):
+    for given, text in _settings(words[1:]):
+        key = spelled_out(given)
         if key == "config":
             request.files.append(Path(str(_value(key, text))))
         elif key == "training":
@@ -186,6 +197,9 @@ def read_request(words: Sequence[str], default: Path) -> Request:
         elif (
             key.split(".")[0] == "data" and text is not None and isinstance(value := _value(key, text), dict)
         ):
+            for inside in (value, value.get("init_args")):
+                if isinstance(inside, dict):
+                    spell_out(inside, "on the command line")
             ours.update(_take_other_names(key, value))
             _pass_on(request, key, json.dumps(value))
         else:

@@ -23,6 +23,7 @@ commands:
   validate  score the validation data with trained weights
   test      score the test data with trained weights
   predict   write predictions for pictures
+  check     look at the data before a fit, and try one batch; exit code 1 where training would fail or be unsound
 
 examples:
   python train.py fit --config configs/seg_unet.yaml
@@ -36,8 +37,8 @@ all settings of a command: python train.py fit --help
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, or 2 for a user's mistake, told on stderr without a traceback, or 143 (SIGTERM) and 130 (Ctrl-C) for a run that
-    was stopped.
+    0, or 1 where `check` found the data unsound, or 2 for a user's mistake, told on stderr without a traceback, or 143
+    (SIGTERM) and 130 (Ctrl-C) for a run that was stopped.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
@@ -76,7 +77,7 @@ def _run(request: Request, words: list[str]) -> int:
 
     with filter_upstream_warnings():
         try:
-            LoupeCLI(request, words)
+            return LoupeCLI(request, words).exit_code
         except SIGTERMException:
             # As shells say it; Lightning's own exit code would be 0, that of a run that was finished.
             return 128 + 15
@@ -84,7 +85,6 @@ def _run(request: Request, words: list[str]) -> int:
             if isinstance(error.__context__, KeyboardInterrupt):
                 return 128 + 2
             raise
-    return 0
 
 
 def _add_demo(request: Request) -> None:
@@ -118,7 +118,7 @@ def _names_data(layer: Layer) -> bool:
 
 def _parser_words(request: Request, merged: Merged) -> list[str]:
     """The command, each file's own settings as YAML text, the flags, and the one merged `training` section."""
-    root = request.command
+    root = request.parsed_as
     words = [root]
     for layer in request.layers[1:-1]:
         values = {key: value for key, value in layer.values.items() if value is not None}

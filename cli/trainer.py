@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from callbacks import (
     AtomicCheckpointIO,
     ClosingTable,
+    DataTime,
     EpochLines,
     ExponentialMovingAverage,
     LossScale,
@@ -31,7 +32,7 @@ from cli.vocabulary import Training
 from datamodules import read_image
 from errors import LoupeError
 
-__all__ = ["trainer_arguments"]
+__all__ = ["trainer_arguments", "trial_arguments"]
 
 
 def trainer_arguments(
@@ -88,6 +89,21 @@ def trainer_arguments(
     return arguments
 
 
+def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """The Trainer's arguments for a training and a validation step that leave nothing behind."""
+    kept = {
+        key: given.get(key) for key in ("accelerator", "precision", "strategy") if given.get(key) is not None
+    }
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return {
+        **kept,
+        "devices": 1,
+        "fast_dev_run": True,
+        **dict.fromkeys(quiet, False),
+        "use_distributed_sampler": False,
+    }
+
+
 def _upright_array(path: str) -> np.ndarray:
     return read_image(path).permute(1, 2, 0).numpy()
 
@@ -137,7 +153,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
         )
     if checkpoint is not None:
         callbacks.append(checkpoint)
-    return [*callbacks, OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
+    return [*callbacks, DataTime(), OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
 
 
 def _measure(training: Training) -> str:

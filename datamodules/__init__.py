@@ -3,15 +3,20 @@
 from datamodules.base import LoupeDataModule
 from datamodules.classification import ClassificationDataModule
 from datamodules.cropping import CropDataModule
+from datamodules.formats import BOX_COLUMNS
 from datamodules.geometry import VOID, Fit, fit_to, plan_fit
 from datamodules.images import read_for_display, read_image, read_mask
 from datamodules.input_reader import InputReader
 from datamodules.options import Augment, BoxRead, LabelRead, Loader, MaskRead, Read, Split
+from datamodules.problems import Problem, Problems
 from datamodules.sampler import Draw, GlobalBatchSampler
+from datamodules.samples import Samples
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
+from datamodules.workers import usable_cores
 
 __all__ = [
+    "BOX_COLUMNS",
     "VOID",
     "Augment",
     "BoxRead",
@@ -25,7 +30,10 @@ __all__ = [
     "Loader",
     "LoupeDataModule",
     "MaskRead",
+    "Problem",
+    "Problems",
     "Read",
+    "Samples",
     "SegmentationDataModule",
     "Split",
     "ensure_shapes",
@@ -34,4 +42,5 @@ __all__ = [
     "read_for_display",
     "read_image",
     "read_mask",
+    "usable_cores",
 ]

@@ -79,6 +79,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.predict_paths: list[str] = []
         #: Where the readers tell what is wrong with the data; `check` has them collect.
         self.problems = Problems()
+        #: All samples, before they are split.
+        self.found: Samples | None = None
         self._resume = ResumePoint()
         self._datasets = PartDatasets(self)
 
@@ -269,7 +271,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             return
         self.size_hw  # noqa: B018  a bad size is refused before any file is read
         source = find_source(self.root, self.dataset, demo_file=self.demo_file, gives=self.gives)
-        found = self.find_samples(source)
+        found = self.found = self.find_samples(source)
         samples, self.split_origin = split_samples(found, self.split, self.strata(found), self.problems)
         self.class_names = self.find_classes(samples)
         self.num_classes = len(self.class_names)

@@ -34,8 +34,8 @@ class PictureCache:
     """Slots of one size, each with a picture (and a mask) as the network gets them, or empty.
 
     A slot is believed only where its record is complete, its sum is that of the pixels (looked at once in each
-    process), and the files it was made of have the size and the time of change that they had then. So nothing half-written
-    and nothing outdated is read, whoever else writes at the same time: several processes may, and write the same.
+    process), and its files have the size and the time of change that they had then. So nothing half-written and
+    nothing outdated is read, whoever else writes at the same time: several processes may, and write the same.
 
     Args:
         slots: how many pictures; those beyond are never kept.

@@ -16,11 +16,13 @@ class Problem:
         kind: what it is in a few words, the same for all of its kind.
         message: what a fit says when it refuses the data for it.
         files: the pictures or masks concerned, some or all of them.
+        boxes: x1, y1, x2, y2 for each of these files, where it is about boxes.
     """
 
     kind: str
     message: str
     files: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass
@@ -34,11 +36,18 @@ class Problems:
     collecting: bool = False
     found: list[Problem] = field(default_factory=list)
 
-    def add(self, kind: str, message: str, files: Iterable[str] = ()) -> None:
+    def add(
+        self,
+        kind: str,
+        message: str,
+        files: Iterable[str] = (),
+        *,
+        boxes: Iterable[tuple[float, float, float, float]] = (),
+    ) -> None:
         """Raises LoupeError with the message unless problems are collected."""
         if not self.collecting:
             raise LoupeError(message)
-        self.found.append(Problem(kind, message, tuple(files)))
+        self.found.append(Problem(kind, message, tuple(files), tuple(boxes)))
 
 
 #: For readers that are asked by themselves.

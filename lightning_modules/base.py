@@ -12,9 +12,10 @@ from torchmetrics import Metric
 from errors import unknown
 from lightning_modules.backbone_training import BackboneTraining
 from lightning_modules.card import make_card, refuse_other_classes, refuse_other_network, refuse_other_task
+from lightning_modules.criterion import DataFacts, create_criterion
 from lightning_modules.evaluation import Evaluation
 from lightning_modules.optimization import create_optimization, refuse_divergence
-from losses import LOSSES, ClassCounts, create_loss, with_class_weights
+from losses import LOSSES, create_loss
 from metrics import MeanLoss
 from models import accepts_single_sample, set_backbone_frozen
 from optim import Schedule, penalty
@@ -72,6 +73,7 @@ class LoupeModule(LightningModule, ABC):
         self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
         self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
+        self.multi_label = False
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
         self.validated_epoch = -1
@@ -82,8 +84,6 @@ class LoupeModule(LightningModule, ABC):
         self.evaluations = nn.ModuleDict()
         #: For each class the scores of the last validation or test: column -> one number a class.
         self.per_class: dict[str, list[float]] = {}
-
-    # -- what a task says ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
@@ -116,6 +116,7 @@ class LoupeModule(LightningModule, ABC):
         """Take classes and input contract from a checkpoint's card: they win over those of the data."""
         self.class_names = list(card["class_names"])
         self.input_contract = dict(card["input"])
+        self.multi_label = bool(card.get("multi_label"))
         self.restoring = True
 
     def configure_model(self) -> None:
@@ -132,9 +133,10 @@ class LoupeModule(LightningModule, ABC):
         settled = data.settle_input(self.input_contract.get("interpolation") or self.input_interpolation)
         if not self.trainer.predicting:
             self.input_contract = settled  # a fit that goes on may have another size
-        self.build(ignore_index=getattr(data, "ignore_index", None), class_counts=data.class_counts)
+            self.multi_label = bool(getattr(data, "multi_label", False))
+        self.build(DataFacts.of(data, learns=self.learns, knows_void=self.knows_void))
 
-    def build(self, *, ignore_index: int | None = None, class_counts: ClassCounts = lambda: None) -> None:
+    def build(self, facts: DataFacts = DataFacts()) -> None:
         """Make the network for the known classes, and with a recipe also loss and scores."""
         names = self.class_names
         assert names is not None, "class_names are set by configure_model() or adopt()"
@@ -144,8 +146,7 @@ class LoupeModule(LightningModule, ABC):
         if self.backbone_training.frozen:
             set_backbone_frozen(self.model, True)
         if self.recipe:
-            void = {"ignore_index": ignore_index} if self.knows_void and ignore_index is not None else {}
-            self.criterion = self.create_loss(**void | with_class_weights(self.recipe["loss"], class_counts))
+            self.criterion = create_criterion(self.create_loss, self.recipe["loss"], facts)
             made = {stage: Evaluation(self.create_scores(names), self.terms) for stage in ("val", "test")}
             self.evaluations = nn.ModuleDict(made)
             if self.recipe["compile"]:
@@ -292,7 +293,7 @@ class LoupeModule(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the card: all that is needed to use the weights without the data they were trained on."""
-        checkpoint["loupe"] = make_card(self, self.class_names, self.input_contract)
+        checkpoint["loupe"] = make_card(self, self.class_names, self.input_contract, self.multi_label)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what differs when the weights are of another network."""

@@ -12,13 +12,17 @@ __all__ = ["make_card", "refuse_other_classes", "refuse_other_network", "refuse_
 
 
 def make_card(
-    module: LightningModule, class_names: list[str] | None, input_contract: Mapping[str, Any]
+    module: LightningModule,
+    class_names: list[str] | None,
+    input_contract: Mapping[str, Any],
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """All that is needed to use the weights without the data they were trained on, as plain values."""
     return {
         "module": f"{type(module).__module__}.{type(module).__qualname__}",
         "class_names": list(class_names or []),
         "input": dict(input_contract),
+        "multi_label": multi_label,
         "precision": str(module.trainer.precision),
     }
 

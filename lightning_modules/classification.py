@@ -1,18 +1,20 @@
-"""Classification: one class for each picture."""
+"""Classification: one class for each picture, or any number of them."""
 
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
-from metrics import ClassificationScores
+from metrics import ClassificationScores, MultiLabelScores
 from models import backbone_interpolation, create_model
 
 __all__ = ["ClassificationModule"]
 
 
 class ClassificationModule(LoupeModule):
-    """Trains a classifier on ``image`` and ``label``; scores come from one confusion matrix over the whole data set.
+    """Trains a classifier on ``image`` and ``label``; scores come from counts over the whole data set.
+
+    Where the data has any number of labels for a picture, each class is a yes or no of its own.
 
     Args:
         backbone: Any network of timm by name; pictures are normalised and resized as its weights expect.
@@ -50,23 +52,31 @@ class ClassificationModule(LoupeModule):
             options=self.options,
         )
 
-    def create_scores(self, class_names: list[str]) -> ClassificationScores:
-        """A confusion matrix over all pictures."""
-        return ClassificationScores(len(class_names))
+    def create_scores(self, class_names: list[str]) -> ClassificationScores | MultiLabelScores:
+        """A confusion matrix over all pictures, or one for each class."""
+        return (
+            MultiLabelScores(len(class_names)) if self.multi_label else ClassificationScores(len(class_names))
+        )
 
     def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss between logits (B, K) and ``label``, a mean over the pictures."""
         loss = self.built_loss(outputs, batch["label"], sample_weight=batch["valid"])
         return loss[None], batch["valid"].sum()[None]
 
-    def update_scores(self, scores: ClassificationScores, outputs: Tensor, batch: Batch) -> None:
+    def update_scores(
+        self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
+    ) -> None:
         """Count the pictures of a batch."""
-        scores.update(outputs.argmax(1), batch["label"], batch["valid"])
+        scores.update(outputs > 0 if self.multi_label else outputs.argmax(1), batch["label"], batch["valid"])
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
-        """The row: the likeliest class, its probability, and the probability of each class."""
-        probs = outputs[position].float().cpu().double().softmax(0).tolist()
+        """The row: the likeliest class and its probability, or all likely labels; and the probability of each class."""
         names = self.class_names or []
-        best = max(range(len(probs)), key=probs.__getitem__)
+        logits = outputs[position].float().cpu().double()
+        probs = (logits.sigmoid() if self.multi_label else logits.softmax(0)).tolist()
         each = {f"prob_{name}": round(prob, 6) for name, prob in zip(names, probs, strict=True)}
+        if self.multi_label:
+            likely = [name for name, prob in zip(names, probs, strict=True) if prob > 0.5]
+            return {"row": {"labels": ";".join(likely), **each}}
+        best = max(range(len(probs)), key=probs.__getitem__)
         return {"row": {"label": names[best], "confidence": round(probs[best], 6), **each}}

@@ -4,6 +4,7 @@ from metrics.boxes import BoxScores, box_iou
 from metrics.classification import ClassificationScores
 from metrics.confusion import ConfusionMatrix
 from metrics.mean_loss import MeanLoss
+from metrics.multi_label import MultiLabelScores
 from metrics.segmentation import SegmentationScores
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ClassificationScores",
     "ConfusionMatrix",
     "MeanLoss",
+    "MultiLabelScores",
     "SegmentationScores",
     "box_iou",
 ]

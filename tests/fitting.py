@@ -118,8 +118,9 @@ class Fit:
 
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
+    """The rows, less the one column that a clock writes."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [{k: v for k, v in row.items() if k != "train/data_time"} for row in csv.DictReader(file)]
 
 
 class Fitter:

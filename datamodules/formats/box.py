@@ -70,7 +70,8 @@ def within_pictures(
     if not wrong:
         return samples, list(boxes)
     for row in wrong:
-        problems.add("box outside the picture", texts[row], [samples.paths[row]])
+        box = boxes[row]
+        problems.add("box outside the picture", texts[row], [samples.paths[row]], boxes=[box] if box else ())
     left = [row for row, text in enumerate(texts) if not text]
     return samples.take(left), [boxes[row] for row in left]
 

@@ -30,7 +30,9 @@ def find_manifest_boxes(
         box, wrong = _parse(rows, row)
         if wrong:
             kind, text = wrong
-            problems.add(kind, f"{file}: {rows.names[row]} has the box {text}", [rows.paths[row]])
+            boxes_seen = [_seen(rows, row)] if kind == "inverted box" else []
+            message = f"{file}: {rows.names[row]} has the box {text}"
+            problems.add(kind, message, [rows.paths[row]], boxes=boxes_seen)
         else:
             good.append(row)
             boxes.append(box)
@@ -62,6 +64,11 @@ def _parse(rows: Samples, row: int) -> tuple[Box | None, tuple[str, str] | None]
         text = f"{shown}, which is empty or inverted; x1 < x2 and y1 < y2 (x2 and y2 exclusive)"
         return None, ("inverted box", text)
     return box, None
+
+
+def _seen(rows: Samples, row: int) -> Box:
+    x1, y1, x2, y2 = (float(rows.columns[name][row]) for name in BOX_COLUMNS)
+    return x1, y1, x2, y2
 
 
 def _largest(file: Path, rows: Samples, boxes: list[Box | None]) -> list[int]:

@@ -96,11 +96,13 @@ def _chosen(
     for row, boxes in enumerate(found):
         good = [box for box in boxes if box[0] < box[2] and box[1] < box[3]]
         if len(good) < len(boxes):
-            shown = ", ".join(f"{value:g}" for value in next(box for box in boxes if box not in good))
+            wrong = next(box for box in boxes if box not in good)
+            shown = ", ".join(f"{value:g}" for value in wrong)
             problems.add(
                 "inverted box",
                 f"{source}: {samples.names[row]} has the box {shown} (x1, y1, x2, y2), which is empty or inverted",
                 [samples.paths[row]],
+                boxes=[wrong],
             )
         chosen.append(largest(good))
     return chosen
