@@ -84,7 +84,7 @@ class InputReader:
 
     def _from_array(self, array: np.ndarray) -> Tensor:
         shaped = array[:, :, None] if array.ndim == 2 else array
-        known = shaped.dtype in (np.uint8, np.uint16) or np.issubdtype(shaped.dtype, np.floating)
+        known = str(shaped.dtype) in ("uint8", "uint16") or np.issubdtype(shaped.dtype, np.floating)
         channels = {self.in_channels, 1} if self.in_channels == 3 else {self.in_channels}
         if not known or shaped.ndim != 3 or shaped.shape[2] not in channels or 0 in shaped.shape:
             layout = "RGB, (H, W, 3) or (H, W)" if self.in_channels == 3 else f"(H, W, {self.in_channels})"

@@ -172,7 +172,7 @@ def _stamp(sources: tuple[str, ...]) -> list[int] | None:
 def _sum(pixels: np.ndarray, record: Any) -> int:
     """Of the pixels and everything else that the record says."""
     start = zlib.crc32(record["stamp"].tobytes() + record["size_hw"].tobytes())
-    return zlib.crc32(pixels, start)
+    return zlib.crc32(pixels.data, start)
 
 
 def _write(path: Path, offset: int, data: bytes) -> None:

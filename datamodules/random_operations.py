@@ -83,10 +83,10 @@ class RandomOperations(v2.Transform):
             name = self.names[int(torch.randint(len(self.names), ()))]
             place = int(torch.randint(_BINS, ())) if self.magnitude is None else self.magnitude
             sign = -1 if name in _SIGNED and bool(torch.rand(()) < 0.5) else 1
-            sample = {key: self.apply(value, name, place, sign) for key, value in sample.items()}
+            sample = {key: self.operate(value, name, place, sign) for key, value in sample.items()}
         return sample
 
-    def apply(self, value: Any, name: str, place: int, sign: int = 1) -> Any:
+    def operate(self, value: Any, name: str, place: int, sign: int = 1) -> Any:
         """One operation at the magnitude bin `place` on an image, a mask or boxes."""
         share = place / (_BINS - 1)
         if name in _COLOURS:
@@ -96,7 +96,7 @@ class RandomOperations(v2.Transform):
         height, width = value.canvas_size if isinstance(value, tv_tensors.BoundingBoxes) else value.shape[-2:]
         most = self.largest[name]
         magnitude = sign * share * most
-        angle, shift, shear = 0.0, [0, 0], [0.0, 0.0]
+        angle, shift, shear = 0.0, [0.0, 0.0], [0.0, 0.0]
         centre: list[float] | None = None
         match name:
             case "shear_x" | "shear_y":

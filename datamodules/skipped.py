@@ -29,7 +29,8 @@ class Skipped:
 
     def found(self) -> list[str]:
         """The files so far, in the order of the part."""
-        return [self.paths[i] for i in self._marks.nonzero().flatten().tolist()]
+        marked: list[int] = self._marks.nonzero().flatten().tolist()
+        return [self.paths[i] for i in marked]
 
     def tell(self, part: str, became: str) -> None:
         """One warning with their number and some names; none where everything was read."""

@@ -94,14 +94,14 @@ def _draw(
             rows[part], train = _take(train, count, codes, groups, split.seed)
     if split.fold is not None and split.num_folds is not None:
         listed = None if strata is None else list(strata)
-        rows["val"], train = _fold(train.tolist(), listed, groups, split.fold, split.num_folds, split.seed)
+        val, rest = _fold(train.tolist(), listed, groups, split.fold, split.num_folds, split.seed)
+        rows["val"], train = np.array(val, dtype=np.intp), np.array(rest, dtype=np.intp)
     rows["train"] = train
     place = np.empty(len(samples), dtype=np.intp)
     place[by_name] = np.arange(len(by_name))
     for part in PARTS:
         if part == "train" or shares.get(part) or (part == "val" and split.fold is not None):
-            chosen = np.asarray(rows[part], dtype=np.intp)
-            rows[part] = chosen[np.argsort(place[chosen])]
+            rows[part] = rows[part][np.argsort(place[rows[part]])]
 
 
 def _check(split: Split) -> None:

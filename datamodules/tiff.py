@@ -98,7 +98,7 @@ def _native(values: np.ndarray) -> np.ndarray:
         return values.astype(np.uint8) * 255
     if values.dtype == np.float16:
         return values.astype(np.float32)
-    if values.dtype in (np.uint32, np.uint64):
+    if str(values.dtype.newbyteorder("=")) in ("uint32", "uint64"):
         return values.astype(np.float64)
     return values.astype(values.dtype.newbyteorder("="))
 

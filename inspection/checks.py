@@ -45,7 +45,7 @@ def check_pictures(samples: Samples, facts: PictureFacts, *, skips: bool) -> lis
             "with data.read.resize=letterbox most of the input is padding; cut them",
         ),
     ):
-        here = np.flatnonzero(rows).tolist()
+        here: list[int] = np.flatnonzero(rows).tolist()
         if here:
             messages = [
                 f"{samples.paths[row]} {text.format(h=facts.size_hw[row, 0], w=facts.size_hw[row, 1])}"

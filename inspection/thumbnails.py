@@ -21,7 +21,7 @@ _RED = (224, 49, 49)
 def data_uri(example: Example, read: Mapping[str, Any]) -> str | None:
     """The file as a `data:` address; None where it cannot be read.
 
-    A box is drawn, also where it reaches beyond the picture. Masks, whose values the eye hardly tells apart, are stretched.
+    A box is drawn, also where it reaches beyond the picture. The values of a mask are spread for the eye.
     """
     try:
         pixels = read_for_display(example.file, read["in_channels"], read["value_range"])

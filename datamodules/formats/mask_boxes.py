@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -78,7 +79,8 @@ def box_of_mask(
         if ((mask != VOID) & inside).any():
             inside &= mask != VOID
     if largest_only and inside.any():
-        pieces, count = ndimage.label(inside, structure=np.ones((3, 3), dtype=np.int8))
+        labelled: Any = ndimage.label(inside, structure=np.ones((3, 3), dtype=np.int8))
+        pieces, count = labelled
         if count > 1:
             inside = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
