@@ -21,26 +21,34 @@ class DataTime(Callback):
     def __init__(self) -> None:
         self._began = 0.0
         self._waited_before = 0.0
-        self._last = 0.0
+        self._paused = 0.0
+        self._taken = 0.0
         self._told = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._began = self._last = time.perf_counter()
+        self._began, self._taken = time.perf_counter(), 0.0
         self._waited_before = _waited(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hold it, within an epoch too."""
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let it go on."""
+        self._began += time.perf_counter() - self._paused
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop it, as long as no other batch comes."""
-        self._last = time.perf_counter()
+        self._taken = time.perf_counter() - self._began
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the share, and say what helps where it is large."""
-        taken = self._last - self._began
-        if taken <= 0 or not hasattr(trainer.train_dataloader, "waited_s"):
+        if self._taken <= 0 or not hasattr(trainer.train_dataloader, "waited_s"):
             return
-        share = min(1.0, (_waited(trainer) - self._waited_before) / taken)
+        share = min(1.0, (_waited(trainer) - self._waited_before) / self._taken)
         pl_module.log("train/data_time", share)
         first_of_several = trainer.current_epoch == 0 and (trainer.max_epochs or 2) > 1
         if share > _WORTH_TELLING and not first_of_several and not self._told:

@@ -106,9 +106,11 @@ def spell_out(data: dict[str, Any], where: str) -> None:
     for short, (group, name) in DATA_NAMES.items():
         if short not in data:
             continue
-        inside = data.setdefault(group, {})
-        if not isinstance(inside, dict) or name in inside:
+        inside = {} if data.get(group) is None else data[group]
+        if not isinstance(inside, dict):
+            raise LoupeError(f"data.{group} {where} is {inside!r}; it holds settings, such as {name}")
+        if name in inside:
             raise LoupeError(
                 f"data.{short} and data.{group}.{name} {where} are two names of one value; keep one"
             )
-        inside[name] = data.pop(short)
+        data[group] = {**inside, name: data.pop(short)}

@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import RunDirectory
+from cli.check import run_check
 from cli.checkpoint_path import find_checkpoint, find_run, run_of
 from cli.layers import COMMANDS, Request, flatten
 from cli.messages import print_once
@@ -27,7 +26,6 @@ from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
 from inference import read_checkpoint
-from inspection import inspect_data, print_table, write_report
 from lightning_modules import LoupeModule
 from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
@@ -229,24 +227,16 @@ class LoupeCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.request.command == "check":
-            self._run_check()
+            self.exit_code = run_check(
+                self.trainer,
+                self.model,
+                self.datamodule,
+                check_monitor=self._check_monitor,
+                folder=self.run.parent / "check",
+                configs=self.request.files,
+            )
         else:
             super()._run_subcommand(subcommand)
-
-    def _run_check(self) -> None:
-        logging.getLogger("lightning").setLevel(logging.WARNING)  # that the trial is a short run is known
-        found = inspect_data(
-            self.datamodule,
-            settings=[self._check_monitor],
-            trial=lambda: self.trainer.fit(self.model, datamodule=self.datamodule),
-            progress=sys.stderr.isatty(),
-        )
-        data = str(self.datamodule.root or self.datamodule.dataset)
-        configs = ", ".join(map(str, self.request.files))
-        print_table(found)
-        page = write_report(found, self.run.parent / "check", config=configs, data=data)
-        print_once(f"  report: {page}")
-        self.exit_code = 0 if found.sound else 1
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)

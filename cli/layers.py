@@ -172,8 +172,13 @@ def read_request(words: Sequence[str], default: Path) -> Request:
         raise unknown("command", given, COMMANDS)
     request = Request(words[0])
     ours: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
     for given, text in _settings(words[1:]):
         key = spelled_out(given)
+        if spelled.setdefault(key, given) != given and key != given.replace(".init_args", ""):
+            raise LoupeError(
+                f"--{spelled[key]} and --{given} on the command line are two names of one value; keep one"
+            )
         if key == "config":
             request.files.append(Path(str(_value(key, text))))
         elif key == "training":

@@ -39,9 +39,11 @@ def to_unit_range(pixels: Pixels, value_range: ValueRange | None, path: str | Pa
     values = pixels.values
     if values.dtype == torch.uint8:
         return pixels
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        raise LoupeError(f"{path} holds values that are no numbers (NaN or infinite)")
     if value_range is not None:
         low, high = value_range
-        if not low < high:
+        if not 0 < high - low < float("inf"):
             raise LoupeError(f"data.read.value_range is {value_range}; the first must be below the second")
     elif values.dtype == torch.uint16:
         low, high = 0.0, 65535.0
@@ -54,8 +56,6 @@ def to_unit_range(pixels: Pixels, value_range: ValueRange | None, path: str | Pa
             )
         low, high = 0.0, 1.0
     scaled = (values.to(torch.float32) - low) / (high - low)
-    if not bool(torch.isfinite(scaled).all()):
-        raise LoupeError(f"{path} holds values that are no numbers (NaN or infinite)")
     return Pixels(scaled.clamp_(0, 1), pixels.has_alpha)
 
 
@@ -88,10 +88,13 @@ def to_display(values: Tensor) -> np.ndarray:
 
 
 def collate(pictures: list[Tensor]) -> Tensor:
-    """Pictures of one size as a batch: uint8, or float in 0..1 where one of them is deeper than 8 bits."""
-    if all(picture.dtype == torch.uint8 for picture in pictures):
-        return torch.stack(pictures)
-    return torch.stack([p if p.is_floating_point() else p.to(torch.float32) / 255 for p in pictures])
+    """Pictures of one size as a batch: uint8, or float in 0..1 where one of them is deeper than 8 bits.
+
+    In memory pixel by pixel (channels last), which networks want anyway, and which for most pictures is a plain copy.
+    """
+    if not all(picture.dtype == torch.uint8 for picture in pictures):
+        pictures = [p if p.is_floating_point() else p.to(torch.float32) / 255 for p in pictures]
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
 def _over_white(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from datamodules.geometry import Fit
+from datamodules.geometry import Fit, plan_fit
 from datamodules.options import Augment
 from errors import LoupeError
 
@@ -57,12 +57,8 @@ class RandomCrop:
                 size = tried
                 break
         top, left = (_place(size[axis], fit.size_hw_px[axis], axis, rng, point_yx) for axis in (0, 1))
-        inner = fit.size_hw
-        if fit.inner_hw != fit.size_hw:  # letterbox
-            scale = min(fit.size_hw[0] / size[0], fit.size_hw[1] / size[1])
-            inner = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-        corner = ((fit.size_hw[0] - inner[0]) // 2, (fit.size_hw[1] - inner[1]) // 2)
-        return replace(fit, inner_hw=inner, corner_yx=corner, window=(top, left, *size))
+        shown = plan_fit(size, fit.size_hw, fit.resize, fit.interpolation)
+        return replace(shown, size_hw_px=fit.size_hw_px, window=(top, left, *size))
 
     def _scale_jitter(self, fit: Fit, rng: np.random.Generator, point_yx: tuple[float, float] | None) -> Fit:
         factor = math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
@@ -101,7 +97,7 @@ def create_crop(augment: Augment, *, has_point: bool) -> RandomCrop | None:
         raise LoupeError("data.augment.foreground needs masks or boxes; a classifier's pictures have none")
     shares = augment.crop == "random_resized"
     low, high = augment.crop_scale or ((0.35, 1.0) if shares else (0.5, 2.0))
-    if not 0 < low <= high or (shares and high > 1):
+    if not 0 < low <= high < math.inf or (shares and high > 1):
         valid = (
             "shares of the area, 0 < smallest <= largest <= 1"
             if shares

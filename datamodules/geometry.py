@@ -29,6 +29,7 @@ class Fit:
         corner_yx: its upper left pixel there.
         interpolation: between the picture's pixels.
         window: y, x, height and width of the part of the original that is seen, pixels; None: all of it.
+        resize: the rule that made it.
     """
 
     size_hw_px: tuple[int, int]
@@ -37,6 +38,7 @@ class Fit:
     corner_yx: tuple[int, int]
     interpolation: Interpolation = "bilinear"
     window: tuple[int, int, int, int] | None = None
+    resize: Resize = "letterbox"
 
     @property
     def seen(self) -> tuple[int, int, int, int]:
@@ -90,7 +92,8 @@ class Fit:
             return picture
         (y, x), (h, w) = self.corner_yx, self.inner_hw
         colour = fill / 255 if picture.is_floating_point() else fill
-        canvas = picture.new_full((picture.shape[0], *self.size_hw), colour)
+        # pixel by pixel in memory, as decoders leave pictures and convolutions like them
+        canvas = picture.new_full((*self.size_hw, picture.shape[0]), colour).permute(2, 0, 1)
         canvas[:, y : y + h, x : x + w] = picture
         return canvas
 
@@ -126,7 +129,7 @@ def plan_fit(
     if interpolation not in _MODES:
         raise unknown("data.read.interpolation", interpolation, [*_MODES, "auto"])
     corner = ((size_hw[0] - inner[0]) // 2, (size_hw[1] - inner[1]) // 2)
-    return Fit(size_hw_px, size_hw, inner, corner, interpolation)
+    return Fit(size_hw_px, size_hw, inner, corner, interpolation, resize=resize)
 
 
 def fit_to(image: Tensor, size_hw: tuple[int, int], resize: Resize) -> tuple[Tensor, Tensor]:

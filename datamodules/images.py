@@ -1,6 +1,8 @@
 """Picture and mask files as tensors: upright, of the channels that are asked for, or refused by name."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,13 @@ from torch import Tensor
 from torchvision.io import ImageReadMode  # and torch.ops.image with it
 
 from datamodules.channels import Pixels, ValueRange, to_channels, to_display, to_unit_range
+from datamodules.members import file_of, read_member
+from datamodules.png import is_deep_colour, is_intact
 from datamodules.tiff import TIFF, decode_tiff, needs_tifffile, tiff_size_hw
 from errors import LoupeError
 
 __all__ = [
+    "DAMAGED",
     "IMAGE_SUFFIXES",
     "JPEG",
     "UnreadableError",
@@ -33,14 +38,29 @@ IMAGE_SUFFIXES = frozenset(
 
 #: How every JPEG file begins.
 JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
-# torchvision's decoder, twice as fast as PIL, by its operator: the Python function has warned since 0.29 that it will
-# move to torchcodec (https://github.com/pytorch/vision/pull/9609). Where the operator is gone, PIL reads everything;
-# this goes when torchcodec >= 0.16 can be required.
+# torchvision's decoder of JPEGs, and of PNGs that PIL would cut to 8 bits, by its operator: the Python function has
+# warned since 0.29 that it will move to torchcodec (https://github.com/pytorch/vision/pull/9609). Where the operator
+# is gone, PIL reads everything else; this goes when torchcodec >= 0.16 can be required.
 _decode = getattr(torch.ops.image, "decode_image", None)
 _DEEP_MODES = ("I", "F")  # PIL's 16-bit, 32-bit and float modes all begin so
+
+
+#: What Pillow raises over files that are damaged, or claim to be larger than any memory.
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 class UnreadableError(LoupeError):
@@ -120,13 +140,14 @@ def read_rgb(path: str | Path) -> np.ndarray:
 def image_size_hw(path: str | Path) -> tuple[int, int]:
     """Height and width of the upright picture in pixels, from the file's header alone."""
     try:
-        with Image.open(path) as image:
+        source = path if file_of(path) == str(path) else io.BytesIO(read_bytes(path))
+        with Image.open(source) as image:
             width, height = image.size
             if image.format == "TIFF":  # some versions of Pillow turn its size already, and only that
                 width, height = int(image.tag_v2[_TIFF_WIDTH]), int(image.tag_v2[_TIFF_HEIGHT])  # pyright: ignore
             # the base class's, since that of PNG decodes the whole picture to look behind it
             turned = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except DAMAGED as error:
         if isinstance(error, UnidentifiedImageError) and (data := read_bytes(path)).startswith(TIFF):
             try:
                 return tiff_size_hw(data, path)
@@ -139,9 +160,10 @@ def image_size_hw(path: str | Path) -> tuple[int, int]:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """What is in the file; UnreadableError where it cannot be opened or is empty."""
+    """What is in the file, or in this member of a shard; UnreadableError where it cannot be opened or is empty."""
     try:
-        data = Path(path).read_bytes()
+        data = read_member(path)
+        data = Path(path).read_bytes() if data is None else data
     except OSError as error:
         raise UnreadableError(f"cannot open {path}: {error.strerror or error}") from error
     if not data:
@@ -151,20 +173,18 @@ def read_bytes(path: str | Path) -> bytes:
 
 def _decode_fast(data: bytes) -> Pixels | None:
     """What libjpeg-turbo or libpng makes of it, or None where PIL must decide."""
-    if data.startswith(_PNG):
-        if data[25] == 3:  # a palette, whose transparency torchvision loses
-            return None
-    elif not data.startswith(JPEG):
+    is_jpeg = data.startswith(JPEG)
+    if _decode is None or not (is_jpeg or is_deep_colour(data)):
         return None
-    if _decode is None:
-        return None
+    if not is_jpeg and not is_intact(data):
+        return None  # a damaged PNG ends the process there (torchvision 0.29), and not in PIL
     try:
         buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         picture: Tensor = _decode(buffer, ImageReadMode.UNCHANGED.value, True)
     except RuntimeError:
         return None
     channels = picture.shape[0]
-    if data.startswith(JPEG) and channels == 4:
+    if is_jpeg and channels == 4:
         return None  # CMYK
     return Pixels(picture, has_alpha=channels in (2, 4))
 
@@ -175,7 +195,7 @@ def _decode_with_pil(data: bytes, path: str | Path) -> Pixels:
         if (image.mode == "I" and image.format == "PNG") or image.mode.startswith("I;16"):
             return Pixels(torch.from_numpy(np.array(image).astype(np.uint16))[None])
         return Pixels(torch.from_numpy(np.array(image))[None])
-    if data.startswith(_PNG) and data[24] == 16:
+    if is_deep_colour(data):
         raise LoupeError(
             f"{path} has 16 bits a channel, of which Pillow keeps 8; it needs torchvision's decoder"
         )
@@ -184,7 +204,7 @@ def _decode_with_pil(data: bytes, path: str | Path) -> Pixels:
         image = image.convert("RGBA" if has_alpha else "RGB")
     array = np.array(image)
     array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return Pixels(torch.from_numpy(np.ascontiguousarray(array)), has_alpha)
+    return Pixels(torch.from_numpy(array), has_alpha)
 
 
 def _open_upright(data: bytes, path: str | Path) -> Image.Image:
@@ -198,7 +218,7 @@ def _open_upright(data: bytes, path: str | Path) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except LoupeError:
         raise
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except DAMAGED as error:
         raise unreadable(path, error) from error
 
 

@@ -13,7 +13,7 @@ from datamodules.cache import cache_folder
 from datamodules.geometry import Fit
 from datamodules.input_reader import InputReader, as_sample
 from datamodules.options import Loader
-from datamodules.picture_cache import PictureCache, disk_cache, memory_cache
+from datamodules.picture_cache import PictureCache, Stamp, disk_cache, memory_cache, stamp_of
 from datamodules.targets import Target
 from datamodules.texts import Texts
 from errors import LoupeError
@@ -43,9 +43,9 @@ class KeptSamples:
 
     def sample(self, index: int, path: str) -> dict[str, Tensor]:
         """The sample and its annotation, before augmentation."""
-        sources = (path, *self.target.files(index))
+        stamp = stamp_of((path, *self.target.files(index)))  # first: a file may change while it is read
         slot = int(self.slots[index])
-        kept = self.cache.get(slot, sources)
+        kept = self.cache.get(slot, stamp)
         channels = self.reader.in_channels
         if kept is not None:
             planes, size_hw_px = kept
@@ -54,15 +54,13 @@ class KeptSamples:
         else:
             sample, fit = self.reader.sample(path)
             plane = self.target.plane(index, fit)
-            self._put(slot, sources, sample["image"], plane, fit)
+            self._put(slot, stamp, sample["image"], plane, fit)
         return sample | self.target(index, fit, plane)
 
-    def _put(
-        self, slot: int, sources: tuple[str, ...], image: Tensor, plane: Tensor | None, fit: Fit
-    ) -> None:
+    def _put(self, slot: int, stamp: Stamp, image: Tensor, plane: Tensor | None, fit: Fit) -> None:
         if image.dtype == torch.uint8:
             planes = image if plane is None else torch.cat([image, plane[None]])
-            self.cache.put(slot, sources, planes, fit.size_hw_px)
+            self.cache.put(slot, stamp, planes, fit.size_hw_px)
 
 
 def open_cache(

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from datamodules.geometry import Fit
-from datamodules.images import JPEG, unreadable
+from datamodules.images import DAMAGED, JPEG, unreadable
 
 __all__ = ["LargeJpeg"]
 
@@ -45,7 +45,7 @@ class LargeJpeg:
             return None
         try:
             return cls(path, Image.open(io.BytesIO(data)))
-        except (OSError, ValueError, SyntaxError):
+        except DAMAGED:
             return None  # whoever reads all kinds of files says what is wrong with it
 
     def is_worth_it_for(self, fit: Fit) -> bool:
@@ -77,7 +77,7 @@ class LargeJpeg:
             small = image.convert("L" if grey else "RGB")
             small = small.resize((width, height), _MODES[fit.interpolation], box=used)
             small = ImageOps.exif_transpose(small)
-        except (OSError, ValueError, SyntaxError) as error:
+        except DAMAGED as error:
             raise unreadable(self._path, error) from error
-        array = np.atleast_3d(np.asarray(small))
+        array = np.atleast_3d(np.array(small))  # a copy: Pillow's own memory is not ours to write
         return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -47,16 +47,18 @@ def scan_masks(
     Tells `problems` of a mask that differs in size from its picture, or holds what is no class. Raises LoupeError for
     unreadable files; with `skip`, or where problems are collected, these count for nothing.
     """
-    lenient = skip or problems.collecting
     paths, masks = samples.paths, samples.columns["mask"]
 
     def compute() -> dict[str, Any]:
+        count = partial(_count_values, reader=reader, skip=skip, tell=problems.collecting)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            counts = list(pool.map(partial(_count_values, reader=reader, skip=lenient), paths, masks))
-        wrong = [(row, text) for row, text in enumerate(counts) if isinstance(text, str)]
-        for row, text in wrong:
-            problems.add("mask that does not fit", text, [masks[row]])
-        good = [row for row in range(len(counts)) if not isinstance(counts[row], str)]
+            counts = list(pool.map(count, paths, masks))
+        good: list[int] = []
+        for row, found in enumerate(counts):
+            if isinstance(found, tuple):
+                problems.add(*found, (paths[row], *reader.files(masks[row])))
+            else:
+                good.append(row)
         table = np.array([counts[row] for row in good]).reshape(-1, 256)
         total = table.sum(axis=0)
         present = np.flatnonzero(total).tolist()
@@ -179,20 +181,33 @@ def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
 
 
-def _count_values(path: str, mask: str, *, reader: MaskReader, skip: bool) -> np.ndarray | str:
-    """Pixels of each value, or what is wrong with the mask."""
+def _count_values(
+    path: str, mask: str, *, reader: MaskReader, skip: bool, tell: bool
+) -> np.ndarray | tuple[str, str]:
+    """Pixels of each value, or what kind of thing is wrong with the mask, and how.
+
+    What cannot be read is an error, counts for nothing with `skip`, and is wrong too with `tell`.
+    """
+    nothing = np.zeros(256, dtype=np.int64)
     try:
         values = reader.read(mask)
-        expected = image_size_hw(path)
-    except UnreadableError:
+    except UnreadableError as error:
         if skip:
-            return np.zeros(256, dtype=np.int64)
+            return nothing
+        if tell:
+            return "unreadable mask", str(error)
         raise
     except LoupeError as error:
-        return str(error)
+        return "mask values that are no class", str(error)
+    try:
+        expected = image_size_hw(path)
+    except UnreadableError:
+        if skip or tell:  # the picture is told of by others
+            return nothing
+        raise
     got = (int(values.shape[0]), int(values.shape[1]))
     if expected != got:
-        return (
+        return "mask of another size", (
             f"{reader.title(mask)} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
             f"(width x height, upright)"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from datamodules.images import read_mask
+from datamodules.members import file_of, is_remote
 
 __all__ = ["MaskReader", "MaskValuesReader"]
 
@@ -37,7 +38,9 @@ class MaskReader(ABC):
 
     def stamp(self, entry: str) -> str:
         """Another text when the mask has changed; OSError where it is gone."""
-        status = Path(entry).stat()
+        if is_remote(entry):
+            return entry  # what is behind an address is taken to stay
+        status = Path(file_of(entry)).stat()
         return f"{Path(entry).absolute()}\t{status.st_size}\t{status.st_mtime_ns}"
 
 

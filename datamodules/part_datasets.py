@@ -11,9 +11,9 @@ from datamodules.input_reader import InputReader
 from datamodules.kept_samples import KeptSamples, open_cache, slots_of
 from datamodules.mixing import create_mixing
 from datamodules.picture_cache import PictureCache
-from datamodules.samples import PARTS
 from datamodules.skipped import Skipped
 from datamodules.targets import Target
+from datamodules.texts import Texts
 from errors import LoupeError
 
 if TYPE_CHECKING:
@@ -71,9 +71,10 @@ class PartDatasets:
         """Through the one cache of all parts, in which another fold finds the same pictures."""
         data = self.data
         if self._cache is None:
-            kept = data.loader.cache != "none"
-            paths = sorted(path for p in PARTS for path in data.samples[p].paths) if kept else []
-            key = data.mask_key(data.samples["train"])
+            assert data.found is not None, "setup() comes first"
+            # in one order, whatever the split
+            found = data.found.take(Texts.of(data.found.paths).order() if data.loader.cache != "none" else [])
+            paths, key = list(found.paths), data.mask_key(found)
             self._cache = open_cache(data.loader, data.input_contract(), paths, mask_key=key), paths
         cache, paths = self._cache
         if cache is None:

@@ -1,5 +1,6 @@
 """Decoded and resized pictures, kept in memory or on disk, for the second epoch on."""
 
+import contextlib
 import logging
 import mmap
 import os
@@ -14,12 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PictureCache", "disk_cache", "memory_cache"]
+from datamodules.members import file_of, is_remote
+
+__all__ = ["PictureCache", "Stamp", "disk_cache", "memory_cache", "stamp_of"]
 
 log = logging.getLogger(__name__)
 
 _RECORD = np.dtype([("stamp", "<i8", (4,)), ("size_hw", "<i4", (2,)), ("sum", "<u4"), ("ready", "<u4")])
 _READY = 0x4C4F5550
+
+#: Size and time of change of one or two files, zeros for none; None where one is gone.
+Stamp = list[int] | None
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,9 @@ class PictureCache:
     """Slots of one size, each with a picture (and a mask) as the network gets them, or empty.
 
     A slot is believed only where its record is complete, its sum is that of the pixels (looked at once in each
-    process), and its files have the size and the time of change that they had then. So nothing half-written and
-    nothing outdated is read, whoever else writes at the same time: several processes may, and write the same.
+    process), and its files have the size and the time of change that they had before they were read. So nothing
+    half-written and nothing outdated is read, whoever else writes at the same time: several processes may, and write
+    the same.
 
     Args:
         slots: how many pictures; those beyond are never kept.
@@ -48,47 +55,50 @@ class PictureCache:
         self.shape = shape
         self._bytes = int(np.prod(shape))
         self._files = files
-        self._trusted = np.zeros(slots, dtype=bool)
+        self._trusted = np.full(slots, -1, dtype=np.int64)  # the sums that were found right
         self._full = False
         self._open()
 
-    def get(self, slot: int, sources: tuple[str, ...]) -> tuple[Tensor, tuple[int, int]] | None:
-        """What `put` was given, or None where that is not there or the files have changed since."""
+    def get(self, slot: int, stamp: Stamp) -> tuple[Tensor, tuple[int, int]] | None:
+        """What `put` was given with this stamp, or None where that is not there."""
         if slot >= self.slots:
             return None
-        record = self._records[slot]
-        if record["ready"] != _READY or record["stamp"].tolist() != _stamp(sources):
+        record = self._records[slot].copy()  # another process may be writing it
+        if record["ready"] != _READY or record["stamp"].tolist() != stamp:
             return None
         pixels = self._pixels[slot].copy()
-        if not self._trusted[slot]:
+        if self._trusted[slot] != record["sum"]:
             if _sum(pixels, record) != record["sum"]:
                 return None
-            self._trusted[slot] = True
+            self._trusted[slot] = record["sum"]
         height, width = record["size_hw"].tolist()
-        return torch.from_numpy(pixels.reshape(self.shape)), (height, width)
+        channels, *size_hw = self.shape
+        return torch.from_numpy(pixels.reshape(*size_hw, channels)).permute(2, 0, 1), (height, width)
 
-    def put(self, slot: int, sources: tuple[str, ...], picture: Tensor, size_hw_px: tuple[int, int]) -> None:
-        """Keep a picture (C, H, W) uint8 of an original of this size; does nothing where there is no room."""
+    def put(self, slot: int, stamp: Stamp, picture: Tensor, size_hw_px: tuple[int, int]) -> None:
+        """Keep a picture (C, H, W) uint8 of an original of this size; does nothing where there is no room.
+
+        `stamp`: of its files, before they were read.
+        """
         if (
             slot >= self.slots
             or self._full
+            or stamp is None
             or tuple(picture.shape) != self.shape
             or picture.dtype != torch.uint8
         ):
             return
         record = np.zeros((), dtype=_RECORD)
-        stamp = _stamp(sources)
-        if stamp is None:
-            return
         record["stamp"], record["size_hw"], record["ready"] = stamp, size_hw_px, _READY
-        pixels = np.ascontiguousarray(picture.numpy()).reshape(-1)
+        pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy()).reshape(-1)  # as decoders leave it
         record["sum"] = _sum(pixels, record)
-        self._trusted[slot] = False
         if self._files is None:
+            self._records[slot] = np.zeros((), dtype=_RECORD)
             self._pixels[slot], self._records[slot] = pixels, record
             return
         try:
             # written, not stored through the map: a full disk is an error here, and would be a crash there
+            _write(self._files.records, slot * _RECORD.itemsize, bytes(_RECORD.itemsize))
             _write(self._files.pixels, slot * self._bytes, pixels.tobytes())
             _write(self._files.records, slot * _RECORD.itemsize, record.tobytes())
         except OSError as error:
@@ -121,6 +131,21 @@ class PictureCache:
         self._open()
 
 
+def stamp_of(files: tuple[str, ...]) -> Stamp:
+    """Of a picture, and of its mask where that is a file of its own."""
+    stamp: list[int] = []
+    try:
+        for file in files:
+            if is_remote(file):
+                stamp += [0, 0]  # what is behind an address is taken to stay
+                continue
+            status = os.stat(file_of(file))  # noqa: PTH116  twice for each picture: a Path costs as much as the question
+            stamp += [status.st_size, status.st_mtime_ns]
+    except OSError:
+        return None
+    return stamp + [0] * (4 - len(stamp))
+
+
 def memory_cache(count: int, shape: tuple[int, int, int], limit_bytes: float) -> PictureCache | None:
     """A cache for `count` pictures, or as many as the limit allows; None where that is none."""
     slots = _fitting(count, shape, limit_bytes)
@@ -135,13 +160,16 @@ def disk_cache(
     All caches below `folder` together stay under the limit, and under what the disk has room for.
     """
     own = folder / key
+    if _size(own) > 1.01 * limit_bytes + 2**20:  # files take whole blocks
+        shutil.rmtree(own, ignore_errors=True)  # the limit was larger then
     own.mkdir(parents=True, exist_ok=True)
     (own / "used").write_text(f"{time.time():.0f}\n")
-    room = shutil.disk_usage(own).free * 0.9 + _size(own)
-    slots = _fitting(count, shape, min(limit_bytes, room))
     others = sorted((f for f in folder.iterdir() if f.is_dir() and f != own), key=_last_used)
+    room = shutil.disk_usage(own).free * 0.9 + sum(map(_size, [own, *others]))
+    total = min(limit_bytes, room)
+    slots = _fitting(count, shape, total)
     needed = slots * (int(np.prod(shape)) + _RECORD.itemsize)
-    while others and needed + sum(map(_size, others)) > limit_bytes:
+    while others and needed + sum(map(_size, others)) > total:
         shutil.rmtree(others.pop(0), ignore_errors=True)  # a run that still has it mapped keeps its pages
     return PictureCache(slots, shape, _Files(own / "pixels.u8", own / "records")) if slots else None
 
@@ -155,18 +183,6 @@ def _fitting(count: int, shape: tuple[int, int, int], limit_bytes: float) -> int
             count,
         )
     return slots
-
-
-def _stamp(sources: tuple[str, ...]) -> list[int] | None:
-    """Size and time of change of one or two files; None where one is gone."""
-    stamp: list[int] = []
-    try:
-        for source in sources:
-            status = os.stat(source)  # noqa: PTH116  twice for each picture: a Path costs as much as the question
-            stamp += [status.st_size, status.st_mtime_ns]
-    except OSError:
-        return None
-    return stamp + [0] * (4 - len(stamp))
 
 
 def _sum(pixels: np.ndarray, record: Any) -> int:
@@ -184,8 +200,12 @@ def _write(path: Path, offset: int, data: bytes) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes that a folder's files take on the disk; holes take none."""
-    return sum(file.stat().st_blocks * 512 for file in folder.iterdir() if file.is_file())
+    """Bytes that a folder's files take on the disk; holes take none, nor does what others remove meanwhile."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            size += file.stat().st_blocks * 512
+    return size
 
 
 def _last_used(folder: Path) -> float:

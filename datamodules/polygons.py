@@ -10,7 +10,8 @@ __all__ = ["decode_run_lengths", "fill_polygon"]
 def fill_polygon(canvas: np.ndarray, corners_xy: Sequence[float]) -> None:
     """Sets the pixels of `canvas` (H, W) bool whose middle lies inside the polygon (x0, y0, x1, y1, ...), even-odd.
 
-    Coordinates are continuous: pixel i covers [i, i + 1). The polygon may reach beyond the canvas.
+    Coordinates are continuous: pixel i covers [i, i + 1). The polygon may reach beyond the canvas. Raises ValueError
+    for a corner that is no finite number.
 
     >>> canvas = np.zeros((3, 4), dtype=bool)
     >>> fill_polygon(canvas, [1.0, 1.0, 3.0, 1.0, 3.0, 3.0, 1.0, 3.0])
@@ -19,6 +20,8 @@ def fill_polygon(canvas: np.ndarray, corners_xy: Sequence[float]) -> None:
     """
     height, width = canvas.shape
     points = np.asarray(corners_xy, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("a corner of a polygon is no finite number")
     x0, y0 = points[:, 0], points[:, 1]
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
     # An edge crosses the middles of the rows in [first, last): half open, so that a corner counts once.
@@ -43,8 +46,8 @@ def decode_run_lengths(counts: str | Sequence[int], size_hw: tuple[int, int]) ->
     """A mask (H, W) bool from COCO's run lengths: zeros first, then ones, column by column.
 
     A text holds the runs in COCO's compression: characters from 48 carry five bits each, the lowest first, with 32 for
-    "more follows"; from the third run on, the difference to the run two before. Raises ValueError where the runs do not
-    add up to the size.
+    "more follows"; from the fourth run on, the difference to the run two before. Raises ValueError where the runs do
+    not add up to the size.
 
     >>> decode_run_lengths([1, 2, 1], (2, 2)).astype(int).tolist()
     [[0, 1], [1, 0]]

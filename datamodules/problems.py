@@ -17,12 +17,14 @@ class Problem:
         message: what a fit says when it refuses the data for it.
         files: the pictures or masks concerned, some or all of them.
         boxes: x1, y1, x2, y2 for each of these files, where it is about boxes.
+        cases: how many things the message counts.
     """
 
     kind: str
     message: str
     files: tuple[str, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
+    cases: int = 1
 
 
 @dataclass
@@ -43,11 +45,12 @@ class Problems:
         files: Iterable[str] = (),
         *,
         boxes: Iterable[tuple[float, float, float, float]] = (),
+        cases: int = 1,
     ) -> None:
         """Raises LoupeError with the message unless problems are collected."""
         if not self.collecting:
             raise LoupeError(message)
-        self.found.append(Problem(kind, message, tuple(files), tuple(boxes)))
+        self.found.append(Problem(kind, message, tuple(files), tuple(boxes), cases))
 
 
 #: For readers that are asked by themselves.

@@ -129,7 +129,9 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         rest = size % batch_size
         self.dropped = 0
         if drop_single:
-            self.dropped = rest if 0 < rest < 2 * world * accumulate else rest % self.unit
+            cells = world * accumulate
+            half_a_pair = rest % self.unit and -(-rest // self.unit) // cells == 1  # alone in the last share
+            self.dropped = rest if 0 < rest < 2 * cells else int(bool(half_a_pair))
         self.num_global_batches = -(-(size - self.dropped) // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -189,15 +191,17 @@ def training_sampler(
     Where `single_ok` is false batch norm needs two pictures at a time: a batch of one is refused, a last one left out.
     Raises LoupeError where no step could be made.
     """
-    if micro_batch_size(batch_size, world=world, accumulate=accumulate) == 1 and not single_ok:
+    each, cells = micro_batch_size(batch_size, world=world, accumulate=accumulate), world * accumulate
+    if each == 1 and not single_ok:
         raise LoupeError(
             f"training.batch_size {batch_size} leaves one image to a process at a time, and this model's batch norm "
-            f"needs two; use at least {2 * world * accumulate}"
+            f"needs two; use at least {2 * cells}"
         )
-    if pairs and micro_batch_size(batch_size, world=world, accumulate=accumulate) == 1:
+    if pairs and each % 2 and (each == 1 or cells > 1):  # odd shares would differ by a pair
+        sizes = f"at least {2 * cells}" if each == 1 else f"{(each - 1) * cells} or {(each + 1) * cells}"
         raise LoupeError(
-            f"training.batch_size {batch_size} leaves one image to a process at a time, and data.augment mixes two "
-            f"(mixup, cutmix); use at least {2 * world * accumulate}"
+            f"training.batch_size {batch_size} leaves {each} image{'s' if each > 1 else ''} to a process at a time, "
+            f"and data.augment mixes two (mixup, cutmix); use {sizes}"
         )
     sampler = GlobalBatchSampler(
         size,

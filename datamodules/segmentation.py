@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from datamodules.base import LoupeDataModule
 from datamodules.formats import FoundMasks, find_masks
 from datamodules.geometry import VOID, Fit
-from datamodules.mask_classes import add_values, scan_masks, value_to_class
+from datamodules.mask_classes import MaskValues, add_values, scan_masks, value_to_class
 from datamodules.mask_colors import ClassColors
 from datamodules.mask_readers import MaskReader
 from datamodules.options import MaskRead
@@ -103,6 +103,7 @@ class SegmentationDataModule(LoupeDataModule):
         super().__init__(root, read=read, **others)
         self.mask_read = read
         self._found: FoundMasks | None = None
+        self._train_values: MaskValues | None = None
 
     def find_samples(self, root: Path) -> Samples:
         """Pictures with the column `mask`."""
@@ -130,6 +131,7 @@ class SegmentationDataModule(LoupeDataModule):
         counted = [
             scan_masks(samples[part], found.reader, skip=skip, problems=self.problems) for part in PARTS
         ]
+        self._train_values = counted[PARTS.index("train")]
         self._table, num_classes = value_to_class(add_values(counted), read)
         if read.class_names is not None:
             return list(read.class_names)
@@ -141,11 +143,9 @@ class SegmentationDataModule(LoupeDataModule):
 
     def class_counts(self) -> list[int]:
         """Training pixels of each class, void left out; reads the training masks once."""
-        values = scan_masks(
-            self.samples["train"],
-            self._layout.reader,
-            skip=self.read.on_error == "skip",
-            problems=self.problems,
+        skip, reader = self.read.on_error == "skip", self._layout.reader
+        values = self._train_values or scan_masks(
+            self.samples["train"], reader, skip=skip, problems=self.problems
         )
         counts = [0] * self.num_classes
         for value, pixels in values.pixels.items():

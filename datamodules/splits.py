@@ -150,6 +150,7 @@ def _tell_torn_groups(samples: Samples, groups: list[str], problems: Problems) -
             f"in more than one part: {name_some(torn, 'group')}. Pictures of one group are alike, so scores would be "
             "too good; keep each in one part, or leave the column split out, and whole groups are drawn",
             [path for path, group in zip(samples.paths, groups, strict=True) if group in of_them],
+            cases=len(torn),
         )
 
 

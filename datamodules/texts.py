@@ -6,6 +6,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from errors import LoupeError
+
 __all__ = ["Texts"]
 
 _SPARE = b"\0" * 8  # so that eight bytes can be read from every place
@@ -35,7 +37,10 @@ class Texts(Sequence[str]):
     def __init__(self, texts: Iterable[str] = (), *, prefix: str = "") -> None:
         listed = texts if isinstance(texts, list) else list(texts)
         whole = "".join(listed)
-        letters = whole.encode()
+        try:
+            letters = whole.encode()
+        except UnicodeEncodeError:
+            raise _no_unicode(listed) from None
         plain = len(letters) == len(whole)
         lengths = map(len, listed) if plain else (len(text.encode()) for text in listed)
         ends = np.cumsum(np.fromiter(lengths, dtype=np.int64, count=len(listed)))
@@ -203,8 +208,19 @@ class Texts(Sequence[str]):
         return isinstance(other, (Texts, list, tuple)) and list(self) == list(other)
 
     def __hash__(self) -> int:
-        return hash((len(self), self._letters))
+        return hash(tuple(self))  # equal ones may keep their letters in different places
 
     def __repr__(self) -> str:
         more = ", ..." if len(self) > 3 else ""
         return f"Texts({len(self)}: {', '.join(self[:3])}{more})"
+
+
+def _no_unicode(texts: list[str]) -> LoupeError:
+    """The error for names as an old archive leaves them: nothing that is written about them could hold them."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = text.encode(errors="backslashreplace").decode()
+            return LoupeError(f"the name {shown} is not UTF-8; rename it")
+    raise AssertionError("all of them are")

@@ -18,6 +18,7 @@ TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 _BITS, _SAMPLES, _EXTRA, _ORIENTATION = 258, 277, 338, 274
 _OPACITY = (1, 2)  # of ExtraSamples: with and without colours multiplied by it
+_PLAIN_MODES = ("L", "LA", "RGB", "RGBA")  # of Pillow: what such a file has beside them is a channel
 
 
 def needs_tifffile(data: bytes) -> bool:
@@ -28,9 +29,10 @@ def needs_tifffile(data: bytes) -> bool:
             bits, samples = tags.get(_BITS, (8,)), tags.get(_SAMPLES, 1)
             deep_colours = max(bits) > 8 and samples > 1
             extra = tags.get(_EXTRA, ())
-            opaque = samples == 4 and image.mode in ("RGBA", "RGBX") and not set(extra) <= set(_OPACITY)
-            return deep_colours or opaque or getattr(image, "n_frames", 1) > 1
-    except (OSError, ValueError, SyntaxError, TypeError):
+            more = samples > len(image.getbands()) and image.mode in _PLAIN_MODES
+            unknown = image.mode in ("RGBA", "RGBX") and not set(extra) <= set(_OPACITY)
+            return deep_colours or more or unknown or getattr(image, "n_frames", 1) > 1
+    except Exception:  # whatever a damaged header makes Pillow raise: tifffile says what is wrong
         return True
 
 
@@ -43,7 +45,7 @@ def decode_tiff(data: bytes, path: str | Path, in_channels: int) -> Pixels:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             series, page = file.series[0], file.pages[0]
-            several = len(file.series) > 1
+            several = len(file.series)
             axes, array = series.axes, series.asarray()
             tags = page.tags
             extra = tags[_EXTRA].value if _EXTRA in tags else ()
@@ -56,11 +58,12 @@ def decode_tiff(data: bytes, path: str | Path, in_channels: int) -> Pixels:
     array = array.reshape([size for axis, size in zip(axes, array.shape, strict=True) if axis in kept])
     others = [axis for axis in kept if axis not in "YX"]
     pages = array.shape[kept.index(others[0])] if others and others[0] not in "SC" else 1
-    if several or len(others) > 1 or (pages > 1 and pages != in_channels):
-        held = pages if pages > 1 else int(np.prod([array.shape[kept.index(axis)] for axis in others]))
+    planes = several == 1 and len(others) == 1  # whether the pages may be channels
+    if several > 1 or len(others) > 1 or (pages > 1 and pages != in_channels):
+        stacked = [several] if several > 1 else [array.shape[kept.index(a)] for a in others if a != "S"]
         raise LoupeError(
-            f"{path} holds {held} pictures; save one picture a file"
-            + (f", or take them for channels: data.read.in_channels={pages}" if pages > 1 else "")
+            f"{path} holds {int(np.prod(stacked))} pictures; save one picture a file"
+            + (f", or take them for channels: data.read.in_channels={pages}" if planes else "")
         )
     order = [*(kept.index(axis) for axis in others), kept.index("Y"), kept.index("X")]
     values = np.ascontiguousarray(array.transpose(order).reshape(-1, *array.transpose(order).shape[-2:]))

@@ -1,22 +1,25 @@
 """What can be wrong with pictures and classes, as findings."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from datamodules import BOX_COLUMNS, LoupeDataModule, Samples
+from datamodules import BOX_COLUMNS, LoupeDataModule, Samples, plan_fit, read_mask, usable_cores
+from datamodules.images import UnreadableError
+from datamodules.targets import Target
+from errors import LoupeError
 from inspection.duplicates import exact_groups, near_pairs
 from inspection.finding import Example, Finding
 from inspection.pictures import PictureFacts
 
-__all__ = ["check_classes", "check_duplicates", "check_pictures"]
+__all__ = ["check_classes", "check_duplicates", "check_pictures", "check_skipped_masks"]
 
 _TINY = 32  # pixels: a shorter side tells a network next to nothing
 _EXTREME = 5  # longer side to shorter side
-_IMBALANCE = 10  # largest class to smallest class
+_IMBALANCE = 10  # pictures of the largest class to those of the smallest
+_IMBALANCE_OF_PIXELS = 1000  # most of nearly every mask is background
 
 
 def check_pictures(samples: Samples, facts: PictureFacts, *, skips: bool) -> list[Finding]:
@@ -24,16 +27,9 @@ def check_pictures(samples: Samples, facts: PictureFacts, *, skips: bool) -> lis
     bad = [row for row, error in enumerate(facts.errors) if error]
     found: list[Finding] = []
     if bad:
-        fix = "replace or remove them, or leave them out with data.read.on_error=skip"
-        found.append(
-            Finding(
-                "unreadable picture",
-                "warning" if skips else "error",
-                [facts.errors[row] for row in bad],
-                [Example(samples.paths[row]) for row in bad],
-                "" if skips else fix,
-            )
-        )
+        fix = "" if skips else "replace or remove them, or leave them out with data.read.on_error=skip"
+        errors, files = [facts.errors[row] for row in bad], [Example(samples.paths[row]) for row in bad]
+        found.append(Finding("unreadable picture", "warning" if skips else "error", errors, files, fix))
     good = facts.size_hw.min(axis=1) > 0
     short, long = facts.size_hw.min(axis=1), facts.size_hw.max(axis=1)
     for kind, rows, text, fix in (
@@ -57,25 +53,45 @@ def check_pictures(samples: Samples, facts: PictureFacts, *, skips: bool) -> lis
     return found
 
 
-def check_duplicates(samples: Samples, part_of: dict[str, str], facts: PictureFacts) -> list[Finding]:
+def check_skipped_masks(samples: Samples) -> list[Finding]:
+    """Masks that cannot be read, where these are left out by a setting; otherwise a fit refuses them."""
+    entries = samples.columns.get("mask", ())
+    # COCO's outlines are in no file of their own
+    files = [entry for entry in entries if not entry.startswith("{")]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        errors = dict(zip(files, pool.map(_mask_error, files), strict=True))
+    bad = [file for file in files if errors[file]]
+    found = Finding("unreadable mask", "warning", [errors[file] for file in bad], list(map(Example, bad)))
+    return [found] if bad else []
+
+
+def check_duplicates(
+    samples: Samples, part_of: dict[str, str], facts: PictureFacts, target: Target | None
+) -> list[Finding]:
     """Pictures that are there twice: with other annotations, in other parts, or just so.
 
-    `part_of`: the part of each path; empty where the data could not be split.
+    Args:
+        samples: all of them.
+        part_of: the part of each path; empty where the data could not be split.
+        facts: of the pictures.
+        target: reads the annotations; None where that is not possible.
     """
     conflicts: list[list[int]] = []
     leaks: list[list[int]] = []
     plain: list[list[int]] = []
     for rows in exact_groups(facts):
         parts = {part_of.get(samples.paths[row], "") for row in rows}
-        if len({_answer(samples, row) for row in rows}) > 1:
+        if len({_answer(samples, row, facts, target) for row in rows} - {None}) > 1:
             conflicts.append(rows)
         elif len(parts) > 1:
             leaks.append(rows)
         else:
             plain.append(rows)
-    pairs = [list(pair) for pair in near_pairs(facts)]
-    near_leaks = [p for p in pairs if part_of.get(samples.paths[p[0]]) != part_of.get(samples.paths[p[1]])]
-    near_plain = [p for p in pairs if p not in near_leaks]
+    near_leaks: list[list[int]] = []
+    near_plain: list[list[int]] = []
+    for one, other in near_pairs(facts):
+        apart = part_of.get(samples.paths[one]) != part_of.get(samples.paths[other])
+        (near_leaks if apart else near_plain).append([one, other])
     table: tuple[tuple[str, list[list[int]], str, str], ...] = (
         (
             "same picture, other annotation",
@@ -118,18 +134,20 @@ def check_classes(data: LoupeDataModule) -> list[Finding]:
         return []
     found: list[Finding] = []
     named = dict(zip(data.class_names, counts, strict=True))
+    labels = {part: _labels(samples) for part, samples in data.samples.items()}
     absent = [name for name, count in named.items() if not count]
     if absent:
         text = f"the train part has nothing of {', '.join(absent)}; its score says nothing"
         found.append(Finding("class without training data", "warning", [text]))
     there = {name: count for name, count in named.items() if count}
     least, most = min(there, key=there.__getitem__, default=""), max(there, key=there.__getitem__, default="")
-    if there and there[most] > _IMBALANCE * there[least]:
+    limit = _IMBALANCE if labels["train"] else _IMBALANCE_OF_PIXELS
+    if there and there[most] > limit * there[least]:
         times = there[most] / there[least]
         text = f"{most} occurs {times:.0f} times as often as {least} ({there[most]} and {there[least]})"
-        fix = "watch a balanced score; training.loss.class_weight=balanced or data.loader.sampling=balanced may help"
+        sampling = " or data.loader.sampling=balanced" if labels["train"] else ""  # a mask has many classes
+        fix = f"watch a balanced score; training.loss.class_weight=balanced{sampling} may help"
         found.append(Finding("classes out of balance", "warning", [text], fix=fix))
-    labels = {part: _labels(samples) for part, samples in data.samples.items()}
     missing = [name for name in data.class_names if labels["val"] and not labels["val"][name] and named[name]]
     if missing:
         text = f"the val part has no picture of {', '.join(missing)}; validation does not see how well they are learnt"
@@ -144,18 +162,28 @@ def _labels(samples: Samples) -> Counter[str]:
     return Counter(label.strip() for entry in entries for label in entry.split(";"))
 
 
-def _answer(samples: Samples, row: int) -> str:
-    """What the data says of a picture, as a text that is the same for the same answer."""
+def _mask_error(file: str) -> str:
+    try:
+        read_mask(file)
+    except UnreadableError as error:
+        return str(error)
+    except LoupeError:
+        pass  # coloured, or of other values: it can be read
+    return ""
+
+
+def _answer(samples: Samples, row: int, facts: PictureFacts, target: Target | None) -> str | None:
+    """What the data says of a picture, the same text for the same answer however it is written; None: not known."""
     columns = samples.columns
-    if "x1" in columns:
-        return ",".join(columns[name][row] for name in BOX_COLUMNS)
-    if "mask" in columns:
-        entry = columns["mask"][row]
-        try:
-            return hashlib.sha256(Path(entry).read_bytes()).hexdigest()
-        except OSError:
-            return entry  # the annotation itself, or a file that another check tells of
-    return columns["label" if "label" in columns else "labels"][row]
+    if target is None:
+        known = [name for name in ("label", "labels", *BOX_COLUMNS) if name in columns]
+        return "\n".join(columns[name][row] for name in known)
+    height, width = facts.size_hw[row].tolist()
+    try:
+        found = target(row, plan_fit((height, width), (height, width), "stretch"))
+    except LoupeError:
+        return None  # another check tells of it
+    return "\n".join(f"{name} {found[name].numpy().tobytes().hex()}" for name in sorted(found))
 
 
 def _caption(samples: Samples, row: int, part_of: dict[str, str]) -> str:

@@ -36,6 +36,7 @@ class Finding:
         messages: one for each case; the first is shown.
         examples: files to look at, all of them.
         fix: what to do; empty where the messages say it.
+        cases: how many there are; 0: one a message.
     """
 
     kind: str
@@ -43,11 +44,12 @@ class Finding:
     messages: Sequence[str]
     examples: Sequence[Example] = field(default_factory=tuple)
     fix: str = ""
+    cases: int = 0
 
     @property
     def count(self) -> int:
         """How many cases there are."""
-        return max(len(self.messages), 1)
+        return self.cases or max(len(self.messages), 1)
 
 
 def of_problems(problems: Iterable[Problem]) -> list[Finding]:
@@ -65,6 +67,7 @@ def of_problems(problems: Iterable[Problem]) -> list[Finding]:
                 for problem in found
                 for place, file in enumerate(problem.files)
             ],
+            cases=sum(problem.cases for problem in found),
         )
         for kind, found in by_kind.items()
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules import InputReader, LoupeDataModule
 from errors import LoupeError
-from inspection.checks import check_classes, check_duplicates, check_pictures
+from inspection.checks import check_classes, check_duplicates, check_pictures, check_skipped_masks
 from inspection.finding import Finding, of_problems, worst
 from inspection.pictures import look_at
 from inspection.trial import check_settings, run_trial
@@ -17,6 +17,16 @@ __all__ = ["Inspection", "inspect_data"]
 
 
 _TRIAL = 4  # pictures in the batch that is tried
+#: With any of these the batch would only fail, and say it again.
+_UNUSABLE = frozenset(
+    {
+        "setting",
+        "unreadable picture",
+        "unreadable mask",
+        "mask of another size",
+        "mask values that are no class",
+    }
+)
 
 
 @dataclass
@@ -76,8 +86,10 @@ def inspect_data(
         reader = InputReader(data.input_contract())
         facts = look_at(samples.paths, reader.decode, progress=progress)
         part_of = {path: part for part, inside in data.samples.items() for path in inside.paths}
-        found += check_pictures(samples, facts, skips=data.read.on_error == "skip")
-        found += check_duplicates(samples, part_of, facts)
+        skips = data.read.on_error == "skip"
+        found += check_pictures(samples, facts, skips=skips)
+        found += check_skipped_masks(samples) if skips else []
+        found += check_duplicates(samples, part_of, facts, data.target(samples) if data.samples else None)
         inspection.sizes = _sizes(facts.size_hw)
         good = sum(not error for error in facts.errors)
         inspection.steps += [
@@ -88,9 +100,8 @@ def inspect_data(
         found += check_classes(data)
         inspection.parts = {part: len(inside) for part, inside in data.samples.items()}
         inspection.classes = _classes(data)
-        unread = any(finding.kind == "unreadable picture" for finding in found)
-        if unread and data.read.on_error != "skip":
-            inspection.steps.append("no batch was run: some pictures cannot be read")
+        if any(finding.kind in _UNUSABLE and finding.severity == "error" for finding in found):
+            inspection.steps.append("no batch was run: what was found must be mended first")
         else:
             # no more than a step needs: on a CPU whole batches take minutes
             data.loader = replace(data.loader, num_workers=0, batch_size=min(data.loader.batch_size, _TRIAL))

@@ -16,8 +16,8 @@ class MultiLabelScores(Metric):
     and classes; ``recall_c = tp / (tp + fn)``; balanced accuracy the mean over classes of (recall_c + tn / (tn + fp)) /
     2; ``F1_c = 2 tp / (2 tp + fp + fn)``, F1 their mean (macro average).
 
-    A class that no picture has has no recall, NaN, and no mean counts it; nor does one that all pictures have in
-    balanced accuracy. With nothing counted all scores are NaN.
+    A class that no picture has has no recall, NaN, and balanced accuracy does not count it, nor one that all pictures
+    have; F1 counts it as 0 where it is predicted. With nothing counted all scores are NaN.
 
     >>> scores = MultiLabelScores(2)
     >>> scores.update(torch.tensor([[True, False], [True, True]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
@@ -39,7 +39,7 @@ class MultiLabelScores(Metric):
 
     def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Count a batch: ``preds`` (B, K) bool, ``target`` (B, K) 0 or 1; ``valid`` (B,) is false for padding."""
-        if preds.shape != target.shape or preds.shape[1] != self.num_classes:
+        if preds.shape != target.shape or preds.shape[1:] != (self.num_classes,):
             shapes = f"preds {tuple(preds.shape)} and target {tuple(target.shape)}"
             raise ValueError(f"{shapes} must be (B, {self.num_classes})")
         yes = target > 0.5

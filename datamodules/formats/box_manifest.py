@@ -11,7 +11,7 @@ from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples
 from errors import LoupeError
 
-__all__ = ["find_manifest_boxes"]
+__all__ = ["find_manifest_boxes", "parse_boxes"]
 
 
 def find_manifest_boxes(
@@ -24,6 +24,11 @@ def find_manifest_boxes(
     rows = read_manifest(
         file, table=table, required=(), may_be_empty=BOX_COLUMNS, may_repeat=True, problems=problems
     )
+    return parse_boxes(str(file), rows, problems)
+
+
+def parse_boxes(file: str, rows: Samples, problems: Problems) -> tuple[Samples, list[Box | None]]:
+    """The same for rows that are read already, a row each box; `file`: for messages."""
     boxes: list[Box | None] = []
     good: list[int] = []
     for row in range(len(rows)):
@@ -71,7 +76,7 @@ def _seen(rows: Samples, row: int) -> Box:
     return x1, y1, x2, y2
 
 
-def _largest(file: Path, rows: Samples, boxes: list[Box | None]) -> list[int]:
+def _largest(file: str, rows: Samples, boxes: list[Box | None]) -> list[int]:
     """The row of the largest box of each picture, in the order of first mention; the first of equals."""
     chosen: dict[str, int] = {}
     folders: dict[str, str] = {}

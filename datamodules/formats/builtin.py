@@ -1,7 +1,9 @@
 """torchvision's built-in data sets by name: fetched and checked by torchvision, then read like a user's folder."""
 
 import csv
+import hashlib
 import inspect
+import os
 import re
 import shutil
 import tempfile
@@ -95,12 +97,20 @@ def ensure_builtin(name: str, root: Path, gives: tuple[str, ...]) -> Path:
     manifest = folder / "manifest.csv"
     if manifest.is_file():
         return manifest
-    return _write(name, root, builtin, folder)
+    try:
+        return _write(name, root, builtin, folder)
+    except OSError as error:
+        raise LoupeError(
+            f"data.dataset {name} cannot be made into files in {folder.parent}: {_one_line(error)}; set the "
+            "environment variable LOUPE_CACHE to a folder that can be written"
+        ) from error
 
 
 def _identity(root: Path) -> str:
     """A folder's name for each place where a set may be kept."""
-    return re.sub(r"\W+", "-", str(root.absolute())).strip("-")[-80:]
+    place = str(root.absolute())
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")[-60:]
+    return f"{readable}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
 def _create(name: str, root: Path, arguments: dict[str, Any]) -> Any:

@@ -72,6 +72,7 @@ class _Listing:
                 f"{folder} has {name_some([path.name for path in loose], 'picture')} beside its class folders "
                 f"({name_some([c.name for c in classes])}); move them into a class",
                 map(str, loose),
+                cases=len(loose),
             )
         for name in classes:
             pictures = find_pictures(name)

@@ -1,6 +1,7 @@
 """COCO's annotation files: boxes, polygons and run lengths in one JSON file a part."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def find_coco(root: Path) -> dict[Path, str]:
     files = {file: part_name(file.parent.name) for file in sorted(root.glob("*/_annotations.coco.json"))}
     for file in sorted((root / "annotations").glob("instances_*.json")):
         files[file] = part_name(_of_part(file).rstrip("0123456789"))
+    if len(files) == 1:
+        return {file: part or "" for file, part in files.items()}
     found = {file: part for file, part in files.items() if part}
     if len(set(found.values())) < len(found):
         raise LoupeError(f"data.root {root} has two annotation files for one part: {name_some(list(found))}")
@@ -78,6 +81,10 @@ def find_coco_masks(
 ) -> tuple[Samples, "CocoMaskReader"]:
     """Samples with the column `mask`: what `CocoMaskReader` reads."""
     reader = _Reader(files, problems)
+    if not any(entry.get("segmentation") for _, objects in reader.pictures for entry in objects):
+        raise LoupeError(
+            f"{name_some(list(files))}: no annotation has a segmentation; boxes alone say no class for a pixel"
+        )
     texts: list[str] = []
     for picture, objects in reader.pictures:
         kept = [
@@ -169,6 +176,7 @@ class _Reader:
         self.numbers: dict[int, int] = {}
         self.names: list[str] = []
         self.pictures: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+        self._seen: set[str] = set()
         self._paths: list[str] = []
         self._names: list[str] = []
         self._parts: list[str] = []
@@ -181,18 +189,18 @@ class _Reader:
 
     def _add(self, file: Path, part: str, content: dict[str, Any], problems: Problems) -> None:
         try:
-            names = {
-                int(c["id"]): str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"])
-            }
+            names = {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=lambda c: c["id"])}
             numbers = {identity: place for place, identity in enumerate(names)}
             if self.names and (names != dict(zip(self.numbers, self.names, strict=True))):
                 raise LoupeError(
                     f"{file} has other categories than the other parts: {', '.join(names.values())}"
                 )
             self.names, self.numbers = list(names.values()), numbers
-            if len(set(self.names)) < len(self.names):
-                raise LoupeError(f"{file} has two categories of one name: {', '.join(self.names)}")
+            if len(set(self.names)) < len(content["categories"]):
+                raise LoupeError(f"{file} has two categories of one name or id: {', '.join(self.names)}")
             pictures = {entry["id"]: entry for entry in content["images"]}
+            if len(pictures) < len(content["images"]):
+                raise LoupeError(f"{file} has two images of one id")
             objects: dict[Any, list[dict[str, Any]]] = {identity: [] for identity in pictures}
             for entry in content["annotations"]:
                 if entry["image_id"] not in objects or entry["category_id"] not in numbers:
@@ -218,19 +226,29 @@ class _Reader:
         problems: Problems,
     ) -> None:
         absent: list[str] = []
+        twice: list[str] = []
         for identity, entry in pictures.items():
             path = folder / entry["file_name"]
+            size = entry["height"], entry["width"]
+            if not all(isinstance(side, int) and side > 0 for side in size):
+                raise LoupeError(f"{file}: image {entry['file_name']} has height and width {size}, no pixels")
             if not path.is_file():
                 absent.append(str(path))
                 continue
-            _ = entry["height"], entry["width"]
+            if (real := os.path.realpath(path)) in self._seen:
+                twice.append(str(path))
+                continue
+            self._seen.add(real)
             self.pictures.append((entry, objects[identity]))
             self._paths.append(str(path))
             self._names.append(f"{part}/{entry['file_name']}" if part else str(entry["file_name"]))
             self._parts.append(part)
+        if twice:
+            text = f"{file} lists {name_some(twice, 'picture')} more than once, or another part does"
+            problems.add("listed twice", text, twice, cases=len(twice))
         if absent:
             text = f"{file}: {len(absent)} of {len(pictures)} pictures are missing, {name_some(absent)}"
-            problems.add("missing file", text, absent)
+            problems.add("missing file", text, absent, cases=len(absent))
 
 
 def _load(file: Path) -> dict[str, Any]:

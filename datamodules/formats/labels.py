@@ -5,6 +5,7 @@ from pathlib import Path
 from datamodules.formats.class_folders import find_class_folders
 from datamodules.formats.manifest import COLUMNS, read_manifest
 from datamodules.formats.pet import find_pet_labels, is_pet
+from datamodules.formats.shards import find_shards, read_labelled_shards
 from datamodules.formats.tables import find_table, read_table
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples, does_not_exist
@@ -18,6 +19,9 @@ def find_labels(root: Path, problems: Problems = REFUSE) -> Samples:
 
     LoupeError says what was looked for.
     """
+    shards = find_shards(root)
+    if shards:
+        return read_labelled_shards(shards)
     file = find_table(root, "path,label[,split]")
     if file is not None:
         table = read_table(file, known=set(COLUMNS))

@@ -72,7 +72,9 @@ def read_manifest(
 
 def _located(folder: Path, entries: Texts) -> Texts:
     """The entries as paths below `folder`; absolute ones stay as they are."""
-    if not any(os.path.isabs(entry) for entry in entries.split_last("/")[0].codes()[1]):
+    before, last = entries.split_last("/")
+    at_top = (before.lengths() == 0) & (entries.lengths() > last.lengths())  # "/a.png"
+    if not at_top.any() and not any(os.path.isabs(entry) for entry in before.codes()[1]):
         return entries.with_prefix(os.path.join(folder, ""))
     return Texts([os.path.join(folder, entry) for entry in entries])
 
@@ -160,13 +162,16 @@ def _tell_repeated(file: Path, files: _Files, keep: np.ndarray, problems: Proble
     for row in np.flatnonzero(keep).tolist():
         spellings.setdefault(int(identities[row]), []).append(row)
     twice: list[str] = []
+    shown: list[str] = []
     names = files.entries
     for first, *others in (rows for rows in spellings.values() if len(rows) > 1):
         other = sorted({names[row] for row in others} - {names[first]})
         twice.append(f"{names[first]} (also as {', '.join(other)})" if other else names[first])
+        shown.append(files.path(first))
         keep[others] = False
     if twice:
-        problems.add("listed twice", f"{file} lists {name_some(twice, 'picture')} more than once", twice)
+        text = f"{file} lists {name_some(twice, 'picture')} more than once"
+        problems.add("listed twice", text, shown, cases=len(twice))
 
 
 def _tell_absent(file: Path, name: str, files: _Files, keep: np.ndarray, problems: Problems) -> None:
@@ -180,6 +185,7 @@ def _tell_absent(file: Path, name: str, files: _Files, keep: np.ndarray, problem
         f"{file}: {len(absent)} of {len(keep)} files in the column {name} are missing, {name_some(paths)}; "
         f"paths are relative to {file.parent}",
         paths,
+        cases=len(paths),
     )
 
 

@@ -13,45 +13,53 @@ from scipy import ndimage
 from datamodules.cache import remembered
 from datamodules.formats.box import Box
 from datamodules.geometry import VOID
-from datamodules.images import UnreadableError, read_mask
+from datamodules.images import UnreadableError, image_size_hw, read_mask
 from datamodules.mask_readers import MaskValuesReader
 from datamodules.options import BoxRead
 from datamodules.problems import Problems
 from datamodules.samples import Samples, name_some
 from datamodules.workers import usable_cores
+from errors import LoupeError
 
 __all__ = ["box_of_mask", "find_boxes_of_masks"]
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # counts up when what is stored changes its meaning
+_FORMAT = 2  # counts up when what is stored changes its meaning
 
 
 def find_boxes_of_masks(
     samples: Samples, read: BoxRead, problems: Problems
 ) -> tuple[Samples, Sequence[Box | None]]:
-    """The samples and the box of each mask's object; every mask is read once, and remembered until one changes."""
-    masks = samples.columns["mask"]
-    skip = read.on_error == "skip" or problems.collecting
+    """The samples and the box of each mask's object; every mask is read once, and remembered until one changes.
+
+    Tells `problems` of a mask that differs in size from its picture, or cannot be read; with `read.on_error=skip` the
+    unreadable ones are left out.
+    """
+    paths, masks = samples.paths, samples.columns["mask"]
+    skip = read.on_error == "skip"
 
     def compute() -> list[list[float] | None]:
+        box = partial(_box, read=read, skip=skip, tell=problems.collecting)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            return list(pool.map(partial(_box, read=read, skip=skip), masks))
+            found = list(pool.map(box, paths, masks))
+        for row, wrong in enumerate(found):
+            if isinstance(wrong, tuple):
+                problems.add(*wrong, (paths[row], masks[row]))
+        return [[] if isinstance(box, tuple) else box for box in found]
 
     stamp = MaskValuesReader().stamp
     digest = hashlib.sha256(f"boxes {_FORMAT} {read.mask_value} {read.mask_object} {skip}".encode())
-    for mask in masks:
-        digest.update(f"\n{stamp(mask)}".encode())
-    boxes: list[list[float] | None] = remembered("mask_boxes", digest.hexdigest()[:32], compute)
+    for path, mask in zip(paths, masks, strict=True):
+        digest.update(f"\n{stamp(path)}\n{stamp(mask)}".encode())
+    key = digest.hexdigest()[:32]
+    boxes = compute() if problems.collecting else remembered("mask_boxes", key, compute)
     unread = [row for row, box in enumerate(boxes) if box == []]
     if unread:
-        files = [masks[row] for row in unread]
-        if problems.collecting:
-            problems.add("unreadable mask", f"cannot read {name_some(files, 'mask')}", files)
-        else:
+        if not problems.collecting:
             log.warning(
                 "data.read.on_error=skip: %s could not be read, and their pictures are left out",
-                name_some(files),
+                name_some([masks[row] for row in unread], "mask"),
             )
         left = [row for row, box in enumerate(boxes) if box != []]
         samples, boxes = samples.take(left), [boxes[row] for row in left]
@@ -89,12 +97,30 @@ def box_of_mask(
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _box(file: str, *, read: BoxRead, skip: bool) -> list[float] | None:
+def _box(
+    path: str, file: str, *, read: BoxRead, skip: bool, tell: bool
+) -> list[float] | tuple[str, str] | None:
+    """The box, None where there is no object, [] to leave out; or the kind of what is wrong with the mask, and how."""
     try:
         mask = read_mask(file).numpy()
-    except UnreadableError:
+    except UnreadableError as error:
         if skip:
             return []
+        if tell:
+            return "unreadable mask", str(error)
         raise
+    except LoupeError as error:
+        return "mask values that are no class", str(error)
+    try:
+        expected = image_size_hw(path)
+    except UnreadableError:
+        if not (skip or tell):  # else the picture is told of by others
+            raise
+        expected = mask.shape
+    if mask.shape != expected:
+        return "mask of another size", (
+            f"{file} is {mask.shape[1]}x{mask.shape[0]} and its picture {path} is {expected[1]}x{expected[0]} "
+            f"(width x height, upright)"
+        )
     box = box_of_mask(mask, value=read.mask_value, largest_only=read.mask_object == "largest")
     return None if box is None else [float(value) for value in box]

@@ -27,6 +27,7 @@ def find_mask_folders(
         problems: is told of pictures without a mask, masks without a picture, and names that two files have.
     """
     _check_template(images, masks)
+    images, masks = Path(images).as_posix(), Path(masks).as_posix()  # "./images/" is "images"
     if (root / images).is_dir() and (images != "." or not _parts_in(root, images, masks)):
         names, paths, found = _pairs(root, images, masks, problems)
         return Samples(names, paths, {"mask": found})
@@ -62,7 +63,7 @@ def _check_template(images: str, masks: str) -> None:
     for key, value in (("images", images), ("masks", masks)):
         if Path(value).is_absolute() or ".." in Path(value).parts or not value:
             raise LoupeError(f"data.read.{key} is '{value}'; it is a place below data.root")
-    if Path(images) == Path(masks.partition(STEM)[0]) and Path(masks).stem == STEM:
+    if Path(images) == Path(masks.partition(STEM)[0]) and Path(masks).name == STEM:
         raise LoupeError(
             f"data.read.masks '{masks}' names the pictures themselves (data.read.images '{images}')"
         )
@@ -74,14 +75,14 @@ def _parts_in(root: Path, images: str, masks: str) -> dict[Path, str]:
 
 
 def _folder_of(masks: str) -> str:
-    return masks.partition(STEM)[0].rstrip("/") or "."
+    return masks.partition(STEM)[0].rpartition("/")[0] or "."
 
 
 def _pairs(
     folder: Path, images: str, masks: str, problems: Problems
 ) -> tuple[list[str], list[str], list[str]]:
     """Names, pictures and masks, matched by the picture's path without its suffix."""
-    mask_folder = folder / masks.partition(STEM)[0].rpartition("/")[0]
+    mask_folder = folder / _folder_of(masks)
     if not mask_folder.is_dir():
         raise LoupeError(f"{folder} has {images}/ and no {_folder_of(masks)}/")
     mask_of = _by_template(mask_folder, folder, masks, problems)
@@ -117,7 +118,10 @@ def _tell_unpaired(
     files = [str(picture_of[stem]) for stem in alone] + [str(mask_of[stem]) for stem in idle]
     kind = "picture without mask" if alone and not idle else "mask without picture"
     problems.add(
-        kind if not (alone and idle) else "pictures and masks do not pair up", "\n".join(lines), files
+        kind if not (alone and idle) else "pictures and masks do not pair up",
+        "\n".join(lines),
+        files,
+        cases=len(files),
     )
 
 

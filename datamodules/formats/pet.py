@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from datamodules.formats.lists import read_lines
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples, name_some
 from errors import LoupeError
@@ -37,7 +38,7 @@ def find_pet(root: Path, problems: Problems = REFUSE) -> Samples:
         path = root / "annotations" / file
         if not path.is_file():
             raise LoupeError(f"{root} looks like Oxford-IIIT Pet, and {path} is missing")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_lines(path), 1):
             if not line.strip():
                 continue
             name = line.split()[0]
@@ -51,7 +52,9 @@ def find_pet(root: Path, problems: Problems = REFUSE) -> Samples:
     absent = [i for i in range(len(names)) if not (pictures[i].is_file() and masks[i].is_file())]
     if absent:
         gone = [str(file) for i in absent for file in (pictures[i], masks[i]) if not file.is_file()]
-        problems.add("missing file", f"{root}: {name_some(gone)} missing, which its lists name", gone)
+        problems.add(
+            "missing file", f"{root}: {name_some(gone)} missing, which its lists name", gone, cases=len(gone)
+        )
     left = set(absent)
     samples = Samples(
         [f"images/{name}.jpg" for name in names],

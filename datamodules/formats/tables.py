@@ -100,7 +100,8 @@ def _read_csv(file: Path) -> tuple[list[str], Table]:
         data = file.read_bytes().removeprefix(_MARK)
         data.decode()
         header = next(csv.reader(io.StringIO(data.partition(b"\n")[0].decode(), newline="")), [])
-        found = None if b'"' in data else _split_csv(data, len(header))
+        plain = b'"' not in data and data.count(b"\r") == data.count(b"\r\n")  # an old Mac ends lines by "\r"
+        found = _split_csv(data, len(header)) if plain else None
         if found is None:
             return _read_quoted_csv(file)
     except OSError as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from datamodules.formats.box import BoxEntry
+from datamodules.formats.lists import read_lines
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import PARTS, Samples, find_pictures, name_some
 from errors import LoupeError
@@ -96,10 +97,7 @@ def _listed(folder: Path) -> dict[str, str]:
     for part in PARTS:
         file = folder / f"{part}.txt"
         if file.is_file():
-            names = [
-                line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
-            for name in names:
+            for name in [line.split()[0] for line in read_lines(file) if line.strip()]:
                 if parts.setdefault(name, part) != part:
                     raise LoupeError(f"{folder} has {name} in {parts[name]}.txt and in {part}.txt")
     return parts
