@@ -49,11 +49,11 @@ def noise(channels: int = 3) -> np.ndarray:
 def write(path: Path, kind: str) -> Path:
     match kind:
         case "png":
-            Image.fromarray(noise()).save(path)
+            Image.fromarray(noise()).save(path, format="png")
         case "png with palette":
-            Image.fromarray(noise()).quantize(16).save(path)
+            Image.fromarray(noise()).quantize(16).save(path, format="png")
         case "png of 16 bits":
-            Image.fromarray(noise()[..., 0].astype(np.uint16) * 200).save(path)
+            Image.fromarray(noise()[..., 0].astype(np.uint16) * 200).save(path, format="png")
         case "png of 16 bits and colours":
             write_rgb16_png(path, noise().astype(np.uint16) * 200)
         case "tiff of 16 bits and colours":
