@@ -159,7 +159,7 @@ def manifest(rows: int) -> None:
                 file = folder / f"picture_{i:06d}.png"
                 if i:
                     file.hardlink_to(first)
-                lines.append(f"{k:04d}/{file.name},class_{i % 1000},{'val' if i % 7 == 0 else 'train'}")
+                lines.append(f"{k:04d}/{file.name},class_{i % 1000},{'val' if (i + k) % 7 == 0 else 'train'}")
         np.random.default_rng(0).shuffle(lines)
         (root / "split.csv").write_text("path,label,split\n" + "\n".join(lines))
         (root / "plain.csv").write_text("path,label\n" + "\n".join(line.rpartition(",")[0] for line in lines))
@@ -169,13 +169,21 @@ def manifest(rows: int) -> None:
             began = time.perf_counter()
             data.setup("fit")
             seconds = time.perf_counter() - began
-            batches = iter(data.train_dataloader())
-            for _ in range(200):
-                next(batches)
-            worker = batches._workers[0].pid if hasattr(batches, "_workers") else None  # type: ignore[attr-defined]
-            own = f", worker {private_mb(worker):.0f} MB of its own" if worker else ""
-            print(f"{rows} rows, parts {'named' if kind == 'split' else 'drawn'}: {seconds:.2f} s{own}")
-            del batches
+            few, many = (worker_mb(data, batches) for batches in (2, 400))
+            parts = "named" if kind == "split" else "drawn"
+            print(
+                f"{rows} rows, parts {parts}: {seconds:.2f} s; a worker has {few:.0f} MB of its own after 2 batches"
+            )
+            print(f"  of 64, {many:.0f} MB after 400")
+
+
+def worker_mb(data: ClassificationDataModule, count: int) -> float:
+    """Memory of a fresh worker's own after so many batches."""
+    loader = data.train_dataloader()
+    batches = iter(loader)
+    for _ in range(count):
+        next(batches)
+    return private_mb(loader._iterator._workers[0].pid)  # type: ignore[union-attr]
 
 
 def private_mb(pid: int) -> float:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from datamodules.cache import remembered
 from datamodules.geometry import VOID
-from datamodules.images import UnreadableError, image_size_hw
-from datamodules.mask_readers import MaskReader, MaskValuesReader
+from datamodules.mask_readers import MaskReader, MaskValuesReader, Wrong, read_beside
 from datamodules.options import MaskRead
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples
@@ -181,37 +180,12 @@ def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:12])) + (f", ... ({len(values)} values)" if len(values) > 12 else "")
 
 
-def _count_values(
-    path: str, mask: str, *, reader: MaskReader, skip: bool, tell: bool
-) -> np.ndarray | tuple[str, str]:
-    """Pixels of each value, or what kind of thing is wrong with the mask, and how.
-
-    What cannot be read is an error, counts for nothing with `skip`, and is wrong too with `tell`.
-    """
-    nothing = np.zeros(256, dtype=np.int64)
-    try:
-        values = reader.read(mask)
-    except UnreadableError as error:
-        if skip:
-            return nothing
-        if tell:
-            return "unreadable mask", str(error)
-        raise
-    except LoupeError as error:
-        return "mask values that are no class", str(error)
-    try:
-        expected = image_size_hw(path)
-    except UnreadableError:
-        if skip or tell:  # the picture is told of by others
-            return nothing
-        raise
-    got = (int(values.shape[0]), int(values.shape[1]))
-    if expected != got:
-        return "mask of another size", (
-            f"{reader.title(mask)} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
-            f"(width x height, upright)"
-        )
-    return np.bincount(values.numpy().ravel(), minlength=256)
+def _count_values(path: str, mask: str, *, reader: MaskReader, skip: bool, tell: bool) -> np.ndarray | Wrong:
+    """Pixels of each value, or what is wrong with the mask; zeros for what is left out."""
+    values = read_beside(path, mask, reader, skip=skip, tell=tell)
+    if isinstance(values, tuple):
+        return values
+    return np.bincount([] if values is None else values.numpy().ravel(), minlength=256)
 
 
 def _fingerprint(samples: Samples, reader: MaskReader, skip: bool) -> str:

@@ -5,10 +5,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from datamodules.images import read_mask
+from datamodules.images import UnreadableError, image_size_hw, read_mask
 from datamodules.members import file_of, is_remote
+from errors import LoupeError
 
-__all__ = ["MaskReader", "MaskValuesReader"]
+__all__ = ["MaskReader", "MaskValuesReader", "Wrong", "read_beside"]
+
+#: The kind of what is wrong with a mask, and how.
+Wrong = tuple[str, str]
 
 
 class MaskReader(ABC):
@@ -50,3 +54,40 @@ class MaskValuesReader(MaskReader):
     def read(self, entry: str) -> Tensor:
         """The file's values, see `read_mask`."""
         return read_mask(entry)
+
+
+def read_beside(path: str, mask: str, reader: MaskReader, *, skip: bool, tell: bool) -> Tensor | Wrong | None:
+    """The mask (H, W), of its picture's size; or what is wrong with it; None where one of the two is left out.
+
+    Args:
+        path: the picture, whose header is read.
+        mask: the entry of the column `mask`.
+        reader: of masks.
+        skip: leave out what cannot be read; otherwise UnreadableError is raised.
+        tell: say that a mask cannot be read; of a picture that cannot others tell.
+    """
+    try:
+        values = reader.read(mask)
+    except UnreadableError as error:
+        if skip:
+            return None
+        if tell:
+            return "unreadable mask", str(error)
+        raise
+    except LoupeError as error:
+        return "mask values that are no class", str(error)
+    try:
+        expected = image_size_hw(path)
+    except UnreadableError:
+        if tell:
+            return values
+        if skip:
+            return None
+        raise
+    got = (int(values.shape[0]), int(values.shape[1]))
+    if expected == got:
+        return values
+    return "mask of another size", (
+        f"{reader.title(mask)} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
+        f"(width x height, upright)"
+    )

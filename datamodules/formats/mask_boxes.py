@@ -13,13 +13,11 @@ from scipy import ndimage
 from datamodules.cache import remembered
 from datamodules.formats.box import Box
 from datamodules.geometry import VOID
-from datamodules.images import UnreadableError, image_size_hw, read_mask
-from datamodules.mask_readers import MaskValuesReader
+from datamodules.mask_readers import MaskValuesReader, Wrong, read_beside
 from datamodules.options import BoxRead
 from datamodules.problems import Problems
 from datamodules.samples import Samples, name_some
 from datamodules.workers import usable_cores
-from errors import LoupeError
 
 __all__ = ["box_of_mask", "find_boxes_of_masks"]
 
@@ -97,30 +95,10 @@ def box_of_mask(
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _box(
-    path: str, file: str, *, read: BoxRead, skip: bool, tell: bool
-) -> list[float] | tuple[str, str] | None:
-    """The box, None where there is no object, [] to leave out; or the kind of what is wrong with the mask, and how."""
-    try:
-        mask = read_mask(file).numpy()
-    except UnreadableError as error:
-        if skip:
-            return []
-        if tell:
-            return "unreadable mask", str(error)
-        raise
-    except LoupeError as error:
-        return "mask values that are no class", str(error)
-    try:
-        expected = image_size_hw(path)
-    except UnreadableError:
-        if not (skip or tell):  # else the picture is told of by others
-            raise
-        expected = mask.shape
-    if mask.shape != expected:
-        return "mask of another size", (
-            f"{file} is {mask.shape[1]}x{mask.shape[0]} and its picture {path} is {expected[1]}x{expected[0]} "
-            f"(width x height, upright)"
-        )
-    box = box_of_mask(mask, value=read.mask_value, largest_only=read.mask_object == "largest")
+def _box(path: str, file: str, *, read: BoxRead, skip: bool, tell: bool) -> list[float] | Wrong | None:
+    """The box, None where there is no object, [] to leave out; or what is wrong with the mask."""
+    mask = read_beside(path, file, MaskValuesReader(), skip=skip, tell=tell)
+    if mask is None or isinstance(mask, tuple):
+        return [] if mask is None else mask
+    box = box_of_mask(mask.numpy(), value=read.mask_value, largest_only=read.mask_object == "largest")
     return None if box is None else [float(value) for value in box]
