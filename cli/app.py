@@ -182,9 +182,9 @@ class LoupeCLI(LightningCLI):
         given = dict(self._get(self.config_init, "trainer", default={}))
         try:
             path = str(self._get(self.config_init, "ckpt_path") or "")
+            arguments = trainer_arguments(str(self.subcommand), training, given, self.run, checkpoint=path)
             if self.request.command == "check":
                 return self.trainer_class(**trial_arguments(given))
-            arguments = trainer_arguments(str(self.subcommand), training, given, self.run, checkpoint=path)
             return self.trainer_class(**{**arguments, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):
@@ -231,6 +231,7 @@ class LoupeCLI(LightningCLI):
                 self.trainer,
                 self.model,
                 self.datamodule,
+                config=self.config_init["fit"],
                 check_monitor=self._check_monitor,
                 folder=self.run.parent / "check",
                 configs=self.request.files,

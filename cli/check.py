@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from cli.messages import print_once
-from datamodules import LoupeDataModule
+from datamodules import LoupeDataModule, check_shares
 from inspection import inspect_data, print_table, write_report
 from lightning_modules import LoupeModule
 
@@ -20,15 +21,28 @@ def run_check(
     model: LoupeModule,
     data: LoupeDataModule,
     *,
+    config: Namespace,
     check_monitor: Callable[[], None],
     folder: Path,
     configs: list[Path],
 ) -> int:
-    """The exit code: 0, or 1 where training would fail or be unsound."""
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # that the trial is a short run is known
+    """The exit code: 0, or 1 where training would fail or be unsound.
+
+    Args:
+        trainer: For the trial, not that of a fit.
+        model: The module.
+        data: The datamodule, not set up.
+        config: All settings of the fit.
+        check_monitor: Raises LoupeError for a monitor that cannot work.
+        folder: Where the report goes.
+        configs: The files that the settings come from.
+    """
+    logging.getLogger("datamodules").setLevel(
+        logging.ERROR
+    )  # it would tell of the trial, which is no real epoch
     found = inspect_data(
         data,
-        settings=[check_monitor],
+        settings=[check_monitor, lambda: _check_shares(config, data)],
         trial=lambda: trainer.fit(model, datamodule=data),
         progress=sys.stderr.isatty(),
     )
@@ -37,3 +51,14 @@ def run_check(
     page = write_report(found, folder, config=", ".join(map(str, configs)), data=source)
     print_once(f"  report: {page}")
     return 0 if found.sound else 1
+
+
+def _check_shares(config: Namespace, data: LoupeDataModule) -> None:
+    training, trainer = config["training"], config.get("trainer") or {}
+    asked = (str(trainer.get(key)) for key in ("devices", "num_nodes"))
+    devices, nodes = (
+        int(number) if number.isdigit() else 1 for number in asked
+    )  # others depend on the machine
+    check_shares(
+        training.batch_size, world=max(1, devices * nodes), accumulate=training.accumulate, pairs=data.mixes
+    )

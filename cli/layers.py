@@ -200,7 +200,10 @@ def read_request(words: Sequence[str], default: Path) -> Request:
                 if alias is None or alias.stays(value):
                     _pass_on(request, inner, value if isinstance(value, str) else json.dumps(value))
         elif (
-            key.split(".")[0] == "data" and text is not None and isinstance(value := _value(key, text), dict)
+            key.split(".")[0] == "data"
+            and text is not None
+            and "{stem}" not in text  # a name's template, and no mapping
+            and isinstance(value := _value(key, text), dict)
         ):
             for inside in (value, value.get("init_args")):
                 if isinstance(inside, dict):

@@ -1,6 +1,7 @@
 """From the `training:` section to the Trainer's arguments: precision, loggers, default callbacks."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -91,9 +92,8 @@ def trainer_arguments(
 
 def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """The Trainer's arguments for a training and a validation step that leave nothing behind."""
-    kept = {
-        key: given.get(key) for key in ("accelerator", "precision", "strategy") if given.get(key) is not None
-    }
+    logging.getLogger("lightning").setLevel(logging.WARNING)  # that it is a short run is known
+    kept = {key: given[key] for key in ("accelerator", "precision") if given.get(key) is not None}
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     return {
         **kept,

@@ -5,11 +5,11 @@ from datamodules.classification import ClassificationDataModule
 from datamodules.cropping import CropDataModule
 from datamodules.formats import BOX_COLUMNS
 from datamodules.geometry import VOID, Fit, fit_to, plan_fit
-from datamodules.images import read_for_display, read_image, read_mask
+from datamodules.images import UnreadableError, read_for_display, read_image, read_mask
 from datamodules.input_reader import InputReader
 from datamodules.options import Augment, BoxRead, LabelRead, Loader, MaskRead, Read, Split
 from datamodules.problems import Problem, Problems
-from datamodules.sampler import Draw, GlobalBatchSampler
+from datamodules.sampler import Draw, GlobalBatchSampler, check_shares
 from datamodules.samples import Samples
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
@@ -36,6 +36,8 @@ __all__ = [
     "Samples",
     "SegmentationDataModule",
     "Split",
+    "UnreadableError",
+    "check_shares",
     "ensure_shapes",
     "fit_to",
     "plan_fit",

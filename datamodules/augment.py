@@ -1,6 +1,7 @@
 """Random changes of training samples, image and annotation together."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from torchvision.transforms import v2
 from datamodules.geometry import GREY, VOID
 from datamodules.options import Augment
 from datamodules.random_operations import RandomOperations
-from errors import unknown
+from errors import LoupeError, unknown
 
-__all__ = ["Augmentation", "Transform", "create_augmentation", "seeded"]
+__all__ = ["Augmentation", "Transform", "create_augmentation", "create_transform", "seeded"]
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -52,7 +53,37 @@ def create_augmentation(options: Augment, *, turns: bool = True, channels: int =
         raise unknown("data.augment.preset", options.preset, _PRESETS)
     if options.preset == "none" and not options.transforms:
         return None
-    return Augmentation(options.preset, list(options.transforms), turns=turns, channels=channels)
+    transforms = [create_transform(entry) for entry in options.transforms]
+    return Augmentation(options.preset, transforms, turns=turns, channels=channels)
+
+
+def create_transform(entry: Mapping[str, Any]) -> v2.Transform:
+    """The transform of a `class_path` and its `init_args`; LoupeError naming the entry where there is none.
+
+    >>> create_transform({"class_path": "torchvision.transforms.v2.RandomGrayscale", "init_args": {"p": 1.0}})
+    RandomGrayscale(p=1.0)
+    """
+    shown = f"data.augment.transforms: {dict(entry)}"
+    path, arguments = entry.get("class_path"), entry.get("init_args") or {}
+    if (
+        not isinstance(path, str)
+        or not isinstance(arguments, Mapping)
+        or set(entry) - {"class_path", "init_args"}
+    ):
+        raise LoupeError(f"{shown}; each is a class_path and its init_args")
+    package, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError):
+        raise LoupeError(
+            f"{shown}: there is no class {path}; give its full path, package.module.Class"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, v2.Transform)):
+        raise LoupeError(f"{shown}: {path} is no transform of torchvision.transforms.v2")
+    try:
+        return found(**arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise LoupeError(f"{shown}: {error}") from error
 
 
 class seeded:  # noqa: N801  a context manager reads as a verb

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from datamodules.augment import create_augmentation
 from datamodules.dataset import Batch, PictureDataset
 from datamodules.description import describe_data
 from datamodules.geometry import VOID
@@ -269,7 +270,8 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     def _open(self) -> None:
         if self.samples:
             return
-        self.size_hw  # noqa: B018  a bad size is refused before any file is read
+        self.size_hw  # noqa: B018  what is wrong with a setting is said before any file is read
+        create_augmentation(self.augment, turns=self.turns, channels=self.read.in_channels)
         source = find_source(self.root, self.dataset, demo_file=self.demo_file, gives=self.gives)
         found = self.found = self.find_samples(source)
         samples, self.split_origin = split_samples(found, self.split, self.strata(found), self.problems)

@@ -19,6 +19,9 @@ from errors import LoupeError
 __all__ = ["BoxTarget", "CropDataModule"]
 
 
+_SLIVER = 0.1  # share of an object below which a crop that cuts it off shows no object
+
+
 class BoxTarget(Target):
     """The box of each picture.
 
@@ -34,7 +37,10 @@ class BoxTarget(Target):
         box = torch.from_numpy(self.boxes[index])
         place = fit.box(torch.nan_to_num(box))
         size = place[2:] - place[:2]
-        has_box = not bool(box.isnan().any()) and bool((size > 0).all())
+        _, _, height, width = fit.seen
+        whole = (box[2:] - box[:2]) * torch.tensor([fit.inner_hw[1] / width, fit.inner_hw[0] / height])
+        # NaN, no object, is not larger either
+        has_box = bool(size.prod() > _SLIVER * whole.prod()) and bool((size > 0).all())
         return {
             "box": tv_tensors.BoundingBoxes(place[None], format="XYXY", canvas_size=fit.size_hw),  # pyright: ignore[reportCallIssue]
             "has_box": torch.tensor(has_box),

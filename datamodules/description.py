@@ -39,5 +39,5 @@ def _augmentation(data: "LoupeDataModule") -> str:
     named = [augment.preset] if augment.preset != "none" else []
     named += [augment.crop] if augment.crop != "none" else []
     named += [f"{key} {getattr(augment, key):g}" for key in ("mixup", "cutmix") if getattr(augment, key)]
-    named += [type(transform).__name__ for transform in augment.transforms]
+    named += [str(entry.get("class_path")).rpartition(".")[2] for entry in augment.transforms]
     return " + ".join(named) or "none"

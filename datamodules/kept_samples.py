@@ -81,6 +81,10 @@ def open_cache(
         raise LoupeError(f"data.loader.cache_limit_gb is {options.cache_limit_gb:g}; it must be above 0")
     match options.cache:
         case "none":
+            if options.cache_limit_gb != Loader().cache_limit_gb:
+                raise LoupeError(
+                    "data.loader.cache_limit_gb is set and data.loader.cache is none; choose memory or disk"
+                )
             return None
         case "memory":
             return memory_cache(len(paths), shape, limit)

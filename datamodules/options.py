@@ -1,9 +1,7 @@
 """The groups of settings that a datamodule takes from YAML: reading, splitting, augmenting, loading."""
 
 from dataclasses import dataclass, field
-from typing import Literal
-
-from torchvision.transforms import v2
+from typing import Any, Literal
 
 __all__ = [
     "Augment",
@@ -147,7 +145,8 @@ class Augment:
         foreground: with a crop, the chance that it is placed around a random pixel of an object (masks and boxes).
         mixup: alpha of MixUp's Beta distribution, 0 for none; classifiers only.
         cutmix: alpha of CutMix's Beta distribution, 0 for none; classifiers and segmenters.
-        transforms: more transforms of torchvision.transforms.v2, after the preset, each a class_path and init_args.
+        transforms: more transforms of torchvision.transforms.v2, after the preset, each a class_path and its
+            init_args.
     """
 
     preset: Preset = "none"
@@ -156,7 +155,7 @@ class Augment:
     foreground: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    transforms: list[v2.Transform] = field(default_factory=list)
+    transforms: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 
 from errors import LoupeError
 
-__all__ = ["Draw", "GlobalBatchSampler", "Weights", "micro_batch_size", "training_sampler"]
+__all__ = ["Draw", "GlobalBatchSampler", "Weights", "check_shares", "micro_batch_size", "training_sampler"]
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +173,24 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
                     yield [Draw(int(order[at]), self.epoch, at, True) for at in range(begin, end)]
 
 
+def check_shares(
+    batch_size: int, *, world: int, accumulate: int, pairs: bool = False, single_ok: bool = True
+) -> None:
+    """LoupeError where a step cannot be shared out, with the sizes that can; the arguments of `training_sampler`."""
+    each, cells = micro_batch_size(batch_size, world=world, accumulate=accumulate), world * accumulate
+    if each == 1 and not single_ok:
+        raise LoupeError(
+            f"training.batch_size {batch_size} leaves one image to a process at a time, and this model's batch norm "
+            f"needs two; use at least {2 * cells}"
+        )
+    if pairs and each % 2 and (each == 1 or cells > 1):  # odd shares would differ by a pair
+        sizes = f"at least {2 * cells}" if each == 1 else f"{(each - 1) * cells} or {(each + 1) * cells}"
+        raise LoupeError(
+            f"training.batch_size {batch_size} leaves {each} image{'s' if each > 1 else ''} to a process at a time, "
+            f"and data.augment mixes two (mixup, cutmix); use {sizes}"
+        )
+
+
 def training_sampler(
     size: int,
     *,
@@ -191,18 +209,7 @@ def training_sampler(
     Where `single_ok` is false batch norm needs two pictures at a time: a batch of one is refused, a last one left out.
     Raises LoupeError where no step could be made.
     """
-    each, cells = micro_batch_size(batch_size, world=world, accumulate=accumulate), world * accumulate
-    if each == 1 and not single_ok:
-        raise LoupeError(
-            f"training.batch_size {batch_size} leaves one image to a process at a time, and this model's batch norm "
-            f"needs two; use at least {2 * cells}"
-        )
-    if pairs and each % 2 and (each == 1 or cells > 1):  # odd shares would differ by a pair
-        sizes = f"at least {2 * cells}" if each == 1 else f"{(each - 1) * cells} or {(each + 1) * cells}"
-        raise LoupeError(
-            f"training.batch_size {batch_size} leaves {each} image{'s' if each > 1 else ''} to a process at a time, "
-            f"and data.augment mixes two (mixup, cutmix); use {sizes}"
-        )
+    check_shares(batch_size, world=world, accumulate=accumulate, pairs=pairs, single_ok=single_ok)
     sampler = GlobalBatchSampler(
         size,
         batch_size=batch_size,

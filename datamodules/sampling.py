@@ -54,4 +54,4 @@ def _weights(samples: Samples) -> np.ndarray:
             raise LoupeError(f"{samples.names[row]} has the weight '{entry}'; valid: a number of at least 0")
     if not weights.any():
         raise LoupeError("the column weight is 0 for every training picture; some must be above 0")
-    return weights
+    return weights / weights.max()  # so that no sum overflows

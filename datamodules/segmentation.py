@@ -132,7 +132,14 @@ class SegmentationDataModule(LoupeDataModule):
             scan_masks(samples[part], found.reader, skip=skip, problems=self.problems) for part in PARTS
         ]
         self._train_values = counted[PARTS.index("train")]
-        self._table, num_classes = value_to_class(add_values(counted), read)
+        values = add_values(counted)
+        try:
+            self._table, num_classes = value_to_class(values, read)
+        except LoupeError as error:
+            if self.problems.collecting:
+                shown = dict.fromkeys(values.examples[value] for value in sorted(values.pixels, reverse=True))
+                self.problems.add("mask values that are no class", str(error), shown)
+            raise
         if read.class_names is not None:
             return list(read.class_names)
         if self.dataset == "shapes":

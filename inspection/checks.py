@@ -24,12 +24,16 @@ _IMBALANCE_OF_PIXELS = 1000  # most of nearly every mask is background
 
 def check_pictures(samples: Samples, facts: PictureFacts, *, skips: bool) -> list[Finding]:
     """Files that cannot be read, and pictures of unusual size. `skips`: unreadable ones are left out by a setting."""
-    bad = [row for row, error in enumerate(facts.errors) if error]
     found: list[Finding] = []
-    if bad:
-        fix = "" if skips else "replace or remove them, or leave them out with data.read.on_error=skip"
-        errors, files = [facts.errors[row] for row in bad], [Example(samples.paths[row]) for row in bad]
-        found.append(Finding("unreadable picture", "warning" if skips else "error", errors, files, fix))
+    fix = "" if skips else "replace or remove them, or leave them out with data.read.on_error=skip"
+    for kind, is_of, skippable, what in (
+        ("unreadable picture", facts.unreadable, skips, fix),
+        ("unusable picture", ~facts.unreadable, False, ""),
+    ):
+        bad = [row for row, error in enumerate(facts.errors) if error and is_of[row]]
+        if bad:
+            errors, files = [facts.errors[row] for row in bad], [Example(samples.paths[row]) for row in bad]
+            found.append(Finding(kind, "warning" if skippable else "error", errors, files, what))
     good = facts.size_hw.min(axis=1) > 0
     short, long = facts.size_hw.min(axis=1), facts.size_hw.max(axis=1)
     for kind, rows, text, fix in (

@@ -22,6 +22,7 @@ _UNUSABLE = frozenset(
     {
         "setting",
         "unreadable picture",
+        "unusable picture",
         "unreadable mask",
         "mask of another size",
         "mask values that are no class",
@@ -78,9 +79,11 @@ def inspect_data(
     try:
         data.setup("fit")
     except LoupeError as error:
-        fatal = [Finding("data that cannot be used", "error", [str(error)])]
+        known = {problem.message for problem in data.problems.found}
+        fatal = [] if str(error) in known else [Finding("data that cannot be used", "error", [str(error)])]
     found += of_problems(data.problems.found) + fatal
-    inspection.steps.append("files and annotations looked for and put together")
+    if data.found is not None:
+        inspection.steps.append("files and annotations looked for and put together")
     samples = data.found
     if samples is not None and len(samples):
         reader = InputReader(data.input_contract())
@@ -94,7 +97,7 @@ def inspect_data(
         good = sum(not error for error in facts.errors)
         inspection.steps += [
             f"{good} of {len(samples)} pictures decoded, every pixel",
-            "compared with each other",
+            "compared with each other" + ("" if data.samples else ", without parts and classes: see above"),
         ]
     if data.samples:
         found += check_classes(data)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
-from datamodules import usable_cores
+from datamodules import UnreadableError, usable_cores
 from errors import LoupeError
 
 __all__ = ["SIDE", "PictureFacts", "look_at"]
@@ -28,6 +28,7 @@ class PictureFacts:
 
     Args:
         errors: what is wrong with a file; empty for a good one.
+        unreadable: whether it is that a file cannot be read, which a setting may skip.
         size_hw: (N, 2) int32 pixels, upright.
         digests: the same 16 bytes for pictures that are equal in every pixel.
         prints: (N,) uint64, a perceptual hash: few bits differ between versions of one picture.
@@ -35,6 +36,7 @@ class PictureFacts:
     """
 
     errors: list[str]
+    unreadable: np.ndarray
     size_hw: np.ndarray
     digests: list[bytes]
     prints: np.ndarray
@@ -46,6 +48,7 @@ def look_at(paths: Sequence[str], decode: Callable[[str], Tensor], *, progress: 
     count = len(paths)
     facts = PictureFacts(
         errors=[""] * count,
+        unreadable=np.zeros(count, dtype=bool),
         size_hw=np.zeros((count, 2), dtype=np.int32),
         digests=[b""] * count,
         prints=np.zeros(count, dtype=np.uint64),
@@ -57,6 +60,7 @@ def look_at(paths: Sequence[str], decode: Callable[[str], Tensor], *, progress: 
             picture = decode(paths[row])
         except LoupeError as error:
             facts.errors[row] = str(error)
+            facts.unreadable[row] = isinstance(error, UnreadableError)
             return
         facts.size_hw[row] = picture.shape[-2:]
         digest = hashlib.blake2b(repr(tuple(picture.shape)).encode(), digest_size=16)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from errors import LoupeError
 from inspection.finding import Example, Finding
 from inspection.inspect import Inspection
 from inspection.thumbnails import data_uri
@@ -54,7 +55,6 @@ def write_report(inspection: Inspection, folder: Path, *, config: str, data: str
         config: the configs that were checked, for the page's head.
         data: what was looked at.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"config": config, "data": data, "date": time.strftime("%Y-%m-%d %H:%M")}
     content: dict[str, Any] = {
         **about,
@@ -67,6 +67,10 @@ def write_report(inspection: Inspection, folder: Path, *, config: str, data: str
         },
         "findings": [_plain(finding) for finding in inspection.findings],
     }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoupeError(f"run.directory: {folder} cannot be made: {error.strerror or error}") from error
     _replace(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -117,5 +121,9 @@ def _bars(inspection: Inspection) -> list[tuple[str, list[tuple[str, int, float]
 
 def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LoupeError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -51,7 +51,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def module(task: str, root: Path, cache: str = "none", workers: int = 0, **options: Any) -> LoupeDataModule:
     kind, read = KINDS[task]
     limit = options.pop("limit_gb", 1.0)
-    loader: Any = Loader(batch_size=4, num_workers=workers, cache=cache, cache_limit_gb=limit)  # type: ignore[arg-type]
+    limits: Any = {} if cache == "none" else {"cache_limit_gb": limit}
+    loader: Any = Loader(batch_size=4, num_workers=workers, cache=cache, **limits)  # type: ignore[arg-type]
     data = kind(
         str(root),
         loader=loader,

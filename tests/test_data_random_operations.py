@@ -257,7 +257,11 @@ def test_an_unknown_preset_is_refused() -> None:
 
 def test_the_users_own_transforms_come_after_the_preset(tmp_path: Path) -> None:
     root = str(write_task("classification", tmp_path / "data"))
-    augment = Augment(preset="light", transforms=[v2.RandomGrayscale(p=1.0), v2.RandomInvert(p=1.0)])
+    both = [
+        {"class_path": f"torchvision.transforms.v2.{name}", "init_args": {"p": 1.0}}
+        for name in ("RandomGrayscale", "RandomInvert")
+    ]
+    augment = Augment(preset="light", transforms=both)
     plain = ClassificationDataModule(
         root, image_size=SIZE, augment=Augment(preset="light"), loader=Loader(num_workers=0)
     )

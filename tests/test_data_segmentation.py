@@ -250,9 +250,8 @@ def test_image_and_mask_move_together(folder: Path, preset: str, tmp_path: Path)
 
 def test_an_unknown_preset_is_refused_by_name(folder: Path) -> None:
     data = module(folder, augment=Augment(preset="mediun"))  # type: ignore[arg-type]
-    data.setup("fit")
     with pytest.raises(LoupeError, match="'mediun' \\(did you mean 'medium'"):
-        data.train_dataloader()
+        data.setup("fit")
 
 
 # ---- batch sizes

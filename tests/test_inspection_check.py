@@ -142,8 +142,8 @@ def test_mask_values_that_are_no_class_are_counted(loupe: Loupe, root: Path) -> 
     cut(root / "train/images/2.png")
     code, report = run_check(loupe, SEGMENTATION, root, "--data.read.class_names=[ground, thing]")
     found = by_kind(report)
-    (message,) = found["data that cannot be used"]["messages"]
-    assert code == 1
+    (message,) = found["mask values that are no class"]["messages"]
+    assert code == 1 and names(found["mask values that are no class"])[0] == "5.png"
     assert message.startswith(f"masks hold class 2 (10 pixels), as in {root / 'train/masks/5.png'}")
     assert names(found["unreadable picture"]) == ["2.png"], "one problem does not hide the others"
 

@@ -173,6 +173,7 @@ def test_near_pairs_are_those_that_comparing_all_would_find(prints: list[int], d
     count = len(every)
     facts = PictureFacts(
         errors=[""] * count,
+        unreadable=np.zeros(count, dtype=bool),
         size_hw=np.full((count, 2), 9, np.int32),
         digests=[row.to_bytes(16, "big") for row in range(1, count + 1)],
         prints=every,

@@ -109,6 +109,8 @@ def _read_csv(file: Path) -> tuple[list[str], Table]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise LoupeError(f"{file} is not a CSV file in UTF-8: {error}") from error
     _refuse_twice(file, header)
+    if len(header) == 1 and ";" in header[0]:
+        raise LoupeError(f"{file} has its columns separated by semicolons ({header[0]}); save it with commas")
     columns, places = found
     return header, Table(dict(zip(header, columns, strict=True)), places, "line")
 
@@ -265,6 +267,8 @@ def _text(file: Path, where: str, name: str, value: Any) -> str:
             return ""
         case bool() | int() | float():
             return str(value)
+        case list() if name.strip().lower() == "labels":
+            return ";".join(map(str, value))
         case _:
             raise LoupeError(
                 f"{file} {where}: the column {name} holds a {type(value).__name__}; valid: text and numbers"
