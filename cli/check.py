@@ -37,13 +37,10 @@ def run_check(
         folder: Where the report goes.
         configs: The files that the settings come from.
     """
-    logging.getLogger("datamodules").setLevel(
-        logging.ERROR
-    )  # it would tell of the trial, which is no real epoch
     found = inspect_data(
         data,
         settings=[check_monitor, lambda: _check_shares(config, data)],
-        trial=lambda: trainer.fit(model, datamodule=data),
+        trial=lambda: _try(trainer, model, data),
         progress=sys.stderr.isatty(),
     )
     print_table(found)
@@ -53,12 +50,21 @@ def run_check(
     return 0 if found.sound else 1
 
 
+def _try(trainer: Trainer, model: LoupeModule, data: LoupeDataModule) -> None:
+    log = logging.getLogger("datamodules")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it would tell of the trial as of an epoch
+    try:
+        trainer.fit(model, datamodule=data)
+    finally:
+        log.setLevel(level)
+
+
 def _check_shares(config: Namespace, data: LoupeDataModule) -> None:
     training, trainer = config["training"], config.get("trainer") or {}
     asked = (str(trainer.get(key)) for key in ("devices", "num_nodes"))
-    devices, nodes = (
-        int(number) if number.isdigit() else 1 for number in asked
-    )  # others depend on the machine
+    # what is no number depends on the machine
+    devices, nodes = (int(number) if number.isdigit() else 1 for number in asked)
     check_shares(
         training.batch_size, world=max(1, devices * nodes), accumulate=training.accumulate, pairs=data.mixes
     )
