@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cli.aliases import DATA_NAMES, spell_out, spelled_out
-from datamodules.formats.manifest import _located, read_manifest
+from datamodules.formats.manifest import _Files, read_manifest
 from datamodules.formats.tables import read_table
 from datamodules.options import Loader, Read, Split
 from datamodules.texts import Texts
@@ -102,7 +102,7 @@ def test_paths_from_the_top_stay_as_they_are() -> None:
         (["/x/a.png", "y/b.png"], ["/x/a.png", "/data/y/b.png"]),
         (["a.png", "y/b.png"], ["/data/a.png", "/data/y/b.png"]),
     ):
-        assert _located(Path("/data"), Texts(entries)) == expected
+        assert _Files(Path("/data"), Texts(entries)).paths() == expected
 
 
 def test_files_of_full_folders_are_asked_about_like_those_of_small_ones(tmp_path: Path) -> None:

@@ -55,28 +55,19 @@ def read_manifest(
     keep = np.ones(len(table), dtype=bool)
     for name in filled:
         _tell_empty(file, table, name, columns[name], keep, problems)
+    located: dict[str, Texts] = {}
     for name in files:
         known = _Files(file.parent, columns[name])
         if name == "path" and not may_repeat:
             _tell_repeated(file, known, keep, problems)
         _tell_absent(file, name, known, keep, problems)
+        located[name] = known.paths()
     parts = _parts_of(file, table, columns.pop("split", None), keep, problems) if split else ()
     columns.pop("split", None)
     names = columns.pop("path")
-    located = {
-        name: _located(file.parent, column) if name in files else column for name, column in columns.items()
-    }
-    samples = Samples(names, _located(file.parent, names), located, parts)
+    paths = located.pop("path")
+    samples = Samples(names, paths, {**columns, **located}, parts)
     return samples if keep.all() else samples.take(np.flatnonzero(keep))
-
-
-def _located(folder: Path, entries: Texts) -> Texts:
-    """The entries as paths below `folder`; absolute ones stay as they are."""
-    before, last = entries.split_last("/")
-    at_top = (before.lengths() == 0) & (entries.lengths() > last.lengths())  # "/a.png"
-    if not at_top.any() and not any(os.path.isabs(entry) for entry in before.codes()[1]):
-        return entries.with_prefix(os.path.join(folder, ""))
-    return Texts([os.path.join(folder, entry) for entry in entries])
 
 
 class _Files:
@@ -87,6 +78,7 @@ class _Files:
         folders: the different folders, below that of the manifest.
         folder: for each entry the number of its folder.
         last: the file's name in its folder.
+        names: a number for each of these.
     """
 
     def __init__(self, root: Path, entries: Texts) -> None:
@@ -99,12 +91,20 @@ class _Files:
         if len(top):
             self.folder[top] = len(folders)
             folders.append("/")
+        self.names = self.last.hashes()
+        self.has_absolute = any(map(os.path.isabs, folders))
         self.folders = [os.path.join(root, inside) for inside in folders]
+
+    def paths(self) -> Texts:
+        """The files below the manifest's folder; absolute ones stay as they are."""
+        if not self.has_absolute:
+            return self.entries.with_prefix(os.path.join(self.root, ""))
+        return Texts([os.path.join(self.root, entry) for entry in self.entries])
 
     def identities(self) -> np.ndarray:
         """A number for each file, the same for each spelling of its path."""
         real = Texts([os.path.realpath(folder) for folder in self.folders]).codes()[0]
-        return self.last.hashes() ^ (real.astype(np.uint64)[self.folder] + np.uint64(1)) * np.uint64(
+        return self.names ^ (real.astype(np.uint64)[self.folder] + np.uint64(1)) * np.uint64(
             0x9E3779B97F4A7C15
         )
 
@@ -119,7 +119,7 @@ class _Files:
             where += [number] * len(found)
         many = counts[self.folder] >= _FEW
         there = Texts(here).hashes() ^ np.array(where, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        asked = self.last.hashes() ^ self.folder.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        asked = self.names ^ self.folder.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         there.sort()
         place = np.searchsorted(there, asked).clip(max=len(there) - 1)
         absent = (
