@@ -121,3 +121,12 @@ def test_parquet_without_pyarrow_says_what_to_install(
     (tmp_path / "m.parquet").write_bytes(b"")
     with pytest.raises(LoupeError, match=r"pip install 'loupe-vision\[parquet\]'"):
         read_table(tmp_path / "m.parquet", known=set())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_lists_of_labels_are_several_labels(pictures: Path, suffix: str) -> None:
+    rows = [{"path": f"{i}.png", "labels": [["a"], ["a", "b"], []][i % 3]} for i in range(20)]
+    data = ClassificationDataModule(str(write(pictures / f"manifest{suffix}", rows)))
+    data.setup("fit")
+    assert data.multi_label and data.class_names == ["a", "b"]
+    assert set(data.samples["train"].columns["labels"]) == {"a", "a;b", ""}
