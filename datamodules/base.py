@@ -154,7 +154,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             resize=contract["resize"],
             interpolation=interpolation,
             in_channels=int(contract["in_channels"]),
-            value_range=contract.get("value_range") or self.read.value_range,
+            value_range=contract.get("value_range"),
         )
 
     def prepare_data(self) -> None:

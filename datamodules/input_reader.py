@@ -120,16 +120,21 @@ def warn_of_differences(given: Mapping[str, Any], trained: Mapping[str, Any]) ->
         ("image_size", "data.image_size", ""),
         ("resize", "data.read.resize", " pictures"),
         ("interpolation", "data.read.interpolation", " pictures"),
+        ("in_channels", "data.read.in_channels", " channels"),
+        ("value_range", "data.read.value_range", " as black and white"),
     ):
-        ours, theirs = _shown(given[key]), _shown(trained[key])
+        ours, theirs = _shown(given.get(key)), _shown(trained.get(key))
         if ours not in (theirs, "auto"):
             height, _, width = ours.partition("x")
+            trained_on = "their whole range" if theirs == "auto" else f"{theirs}{what}"
             rank_zero_warn(
                 f"{name} {height if height == width else ours} is not used: the checkpoint's model was trained on "
-                f"{theirs}{what}, and predicts on that",
+                f"{trained_on}, and predicts on that",
                 category=UserWarning,
             )
 
 
-def _shown(value: str | Sequence[int]) -> str:
-    return value if isinstance(value, str) else "x".join(str(side) for side in value)
+def _shown(value: str | int | Sequence[float] | None) -> str:
+    if value is None or isinstance(value, (str, int)):
+        return "auto" if value is None else str(value)
+    return "x".join(f"{side:g}" for side in value)

@@ -113,3 +113,25 @@ def test_a_fit_and_a_prediction(loupe: Loupe, tmp_path: Path, channels: int, tas
                     assert float(value) == pytest.approx(each["row"][name], abs=2e-6)
     with pytest.raises(LoupeError, match=rf"a picture must be a uint8 array in \(H, W, {channels}\)"):
         predictor.predict(np.zeros((9, 9, 3), np.uint8))
+
+
+def test_the_checkpoints_range_wins_and_says_so(tmp_path: Path) -> None:
+    """What was black and white in training is so in prediction, whatever the user says then."""
+    for trained, given, message in (
+        ({}, (0.0, 4095.0), "data.read.value_range 0x4095 is not used: .* trained on their whole range"),
+        (
+            {"value_range": [0.0, 4095.0]},
+            (0.0, 9.0),
+            "0x9 is not used: .* trained on 0x4095 as black and white",
+        ),
+    ):
+        data = ClassificationDataModule(str(tmp_path), image_size=8, read=LabelRead(value_range=given))
+        contract = {
+            "image_size": [8, 8],
+            "resize": "letterbox",
+            "interpolation": "bilinear",
+            "in_channels": 3,
+        }
+        with pytest.warns(UserWarning, match=message):
+            data.adopt({"input": {**contract, **trained}})
+        assert data.read.value_range == trained.get("value_range")

@@ -203,3 +203,24 @@ def test_a_truncated_shard_names_the_member(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:600])
     with pytest.raises(LoupeError, match=r"train-0.tar!.*ends within samples/"):
         list(data.train_dataloader())
+
+
+def test_an_archive_beside_what_was_unpacked_from_it_is_no_shard(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for i in range(10):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(picture(i)).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "pets.tar").write_bytes(b"whatever")
+    data = ClassificationDataModule(str(tmp_path), image_size=16)
+    data.setup("fit")
+    assert data.class_names == ["cat", "dog"]
+
+
+def test_shards_in_folders_of_parts(shards: Path, tmp_path: Path) -> None:
+    for file in shards.glob("*.tar"):
+        part, _, number = file.name.partition("-")
+        (tmp_path / "parts" / part).mkdir(parents=True, exist_ok=True)
+        file.rename(tmp_path / "parts" / part / number)
+    data = ClassificationDataModule(str(tmp_path / "parts"), image_size=16)
+    data.setup("fit")
+    assert {part: len(samples) for part, samples in data.samples.items()} == COUNT

@@ -23,11 +23,12 @@ _MASKS = ("seg", "mask")
 def find_shards(root: Path) -> dict[str, str]:
     """The shards that `root` holds or lists, each with its part (empty: its name does not say); empty for none.
 
-    A folder of `.tar` files, or a `.txt` file with a path or an address in each line. A shard's part is the beginning
-    of its name, as in `train-000001.tar`, or the name of its folder.
+    A folder of `.tar` files, or of `train`, `val`, `test` with some, or a `.txt` file with a path or an address in each
+    line. A shard's part is the beginning of its name, as in `train-000001.tar`, or the name of its folder. A tar file
+    beside pictures, other folders or a manifest is no shard: it may be what they were unpacked from.
     """
     if root.is_dir():
-        return {str(file): _part_of(str(file)) for file in sorted(root.rglob("*.tar"))}
+        return {str(file): _part_of(str(file)) for file in _tar_files(root)}
     if not (root.is_file() and root.suffix.lower() == ".txt"):
         return {}
     lines = [line.strip() for line in root.read_text(encoding="utf-8").splitlines()]
@@ -35,6 +36,22 @@ def find_shards(root: Path) -> dict[str, str]:
     if not shards:
         raise LoupeError(f"{root} lists no shards; it is to have one .tar file or address in each line")
     return {shard: _part_of(shard) for shard in shards}
+
+
+def _tar_files(root: Path) -> list[Path]:
+    """The tar files of a folder and of its parts; none where there is anything else to read."""
+    found: list[Path] = []
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            inside = sorted(entry.glob("*.tar")) if part_name(entry.name) else []
+            if not inside or any(path.is_dir() for path in entry.iterdir()):
+                return []
+            found += inside
+        elif entry.suffix.lower() == ".tar":
+            found.append(entry)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES or entry.stem == "manifest":
+            return []
+    return found
 
 
 def read_labelled_shards(shards: Mapping[str, str]) -> Samples:
