@@ -8,7 +8,7 @@ from callbacks.ema import ExponentialMovingAverage
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.mixed_precision import LossScale, resolve_precision, uses_cuda
 from callbacks.prediction_writer import PredictionWriter, mask_image
-from callbacks.run_directory import RunDirectory
+from callbacks.run_directory import RunDirectory, write_atomically
 from callbacks.scores_file import ScoresFile
 from callbacks.tensorboard import RunTensorBoardLogger, TensorBoardNetwork
 
@@ -31,4 +31,5 @@ __all__ = [
     "mask_image",
     "resolve_precision",
     "uses_cuda",
+    "write_atomically",
 ]

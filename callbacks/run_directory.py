@@ -17,8 +17,12 @@ __all__ = ["RunDirectory", "write_atomically"]
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` so that ``path`` holds either the old text or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 class RunDirectory(Callback):

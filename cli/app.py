@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import RunDirectory
-from cli.check import run_check
 from cli.checkpoint_path import find_checkpoint, find_run, run_of
 from cli.layers import COMMANDS, Request, flatten
 from cli.messages import print_once
@@ -227,6 +226,8 @@ class LoupeCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.request.command == "check":
+            from cli.check import run_check  # with templates and tables that no other command needs
+
             self.exit_code = run_check(
                 self.trainer,
                 self.model,

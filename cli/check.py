@@ -8,6 +8,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
+from callbacks import write_atomically
 from cli.messages import print_once
 from datamodules import LoupeDataModule, check_shares
 from inspection import inspect_data, print_table, write_report
@@ -45,7 +46,8 @@ def run_check(
     )
     print_table(found)
     source = str(data.root or data.dataset)
-    page = write_report(found, folder, config=", ".join(map(str, configs)), data=source)
+    files = ", ".join(map(str, configs))
+    page = write_report(found, folder, config=files, data=source, write=write_atomically)
     print_once(f"  report: {page}")
     return 0 if found.sound else 1
 

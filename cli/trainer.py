@@ -92,7 +92,7 @@ def trainer_arguments(
 
 def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """The Trainer's arguments for a training and a validation step that leave nothing behind."""
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # that it is a short run is known
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # that it is a short run is known
     kept = {key: given[key] for key in ("accelerator", "precision") if given.get(key) is not None}
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     return {

@@ -1,7 +1,7 @@
 """Data sets, their splits, transforms and samplers, and one LightningDataModule a task."""
 
 from datamodules.base import LoupeDataModule
-from datamodules.classification import ClassificationDataModule
+from datamodules.classification import ClassificationDataModule, split_labels
 from datamodules.cropping import CropDataModule
 from datamodules.formats import BOX_COLUMNS
 from datamodules.geometry import VOID, Fit, fit_to, plan_fit
@@ -13,6 +13,7 @@ from datamodules.sampler import Draw, GlobalBatchSampler, check_shares
 from datamodules.samples import Samples
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
+from datamodules.targets import Target
 from datamodules.workers import usable_cores
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Samples",
     "SegmentationDataModule",
     "Split",
+    "Target",
     "UnreadableError",
     "check_shares",
     "ensure_shapes",
@@ -44,5 +46,6 @@ __all__ = [
     "read_for_display",
     "read_image",
     "read_mask",
+    "split_labels",
     "usable_cores",
 ]

@@ -245,7 +245,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             accumulate=self.trainer.accumulate_grad_batches if self.trainer else 1,
             single_ok=getattr(self.trainer and self.trainer.lightning_module, "accepts_single_sample", True),
             pairs=self.mixes,
-            weights=create_weights(self.loader.sampling, samples, self.strata(samples)),
+            weights=create_weights(self.loader.sampling, samples, self.strata),
         )
         start = self._resume.start(self.trainer.current_epoch if self.trainer else 0)
         sampler.resume(start.epoch, start.batch)

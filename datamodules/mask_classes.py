@@ -1,6 +1,5 @@
 """What the mask files hold, and which class each value stands for."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from datamodules.cache import remembered
 from datamodules.geometry import VOID
-from datamodules.mask_readers import MaskReader, MaskValuesReader, Wrong, read_beside
+from datamodules.mask_readers import MaskReader, Wrong, fingerprint, read_beside
 from datamodules.options import MaskRead
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples
@@ -64,7 +63,7 @@ def scan_masks(
         first = [reader.title(masks[good[int(np.argmax(table[:, value] > 0))]]) for value in present]
         return {"pixels": [[value, int(total[value])] for value in present], "examples": first}
 
-    key = _fingerprint(samples, reader, skip)
+    key = fingerprint(f"masks {_FORMAT}{' skip' if skip else ''}", paths, masks, reader)
     found = compute() if problems.collecting else remembered("masks", key, compute)
     pixels = {int(value): int(count) for value, count in found["pixels"]}
     return MaskValues(pixels, dict(zip(pixels, found["examples"], strict=True)))
@@ -186,12 +185,3 @@ def _count_values(path: str, mask: str, *, reader: MaskReader, skip: bool, tell:
     if isinstance(values, tuple):
         return values
     return np.bincount([] if values is None else values.numpy().ravel(), minlength=256)
-
-
-def _fingerprint(samples: Samples, reader: MaskReader, skip: bool) -> str:
-    """Changes with every file's path, size or time of change."""
-    digest = hashlib.sha256(f"masks {_FORMAT}{' skip' if skip else ''} {reader.key}".encode())
-    stamp = MaskValuesReader().stamp
-    for path, mask in zip(samples.paths, samples.columns["mask"], strict=True):
-        digest.update(f"\n{stamp(path)}\n{reader.stamp(mask)}".encode())
-    return digest.hexdigest()[:32]

@@ -1,6 +1,8 @@
 """What makes class numbers, or the values that stand for them, of an entry of the column `mask`."""
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +11,7 @@ from datamodules.images import UnreadableError, image_size_hw, read_mask
 from datamodules.members import file_of, is_remote
 from errors import LoupeError
 
-__all__ = ["MaskReader", "MaskValuesReader", "Wrong", "read_beside"]
+__all__ = ["MaskReader", "MaskValuesReader", "Wrong", "fingerprint", "read_beside"]
 
 #: The kind of what is wrong with a mask, and how.
 Wrong = tuple[str, str]
@@ -91,3 +93,12 @@ def read_beside(path: str, mask: str, reader: MaskReader, *, skip: bool, tell: b
         f"{reader.title(mask)} is {got[1]}x{got[0]} and its picture {path} is {expected[1]}x{expected[0]} "
         f"(width x height, upright)"
     )
+
+
+def fingerprint(start: str, paths: Iterable[str], masks: Iterable[str], reader: MaskReader) -> str:
+    """Changes with `start`, and with each picture's and each mask's path, size or time of change."""
+    digest = hashlib.sha256(f"{start} {reader.key}".encode())
+    stamp = MaskValuesReader().stamp
+    for path, mask in zip(paths, masks, strict=True):
+        digest.update(f"\n{stamp(path)}\n{reader.stamp(mask)}".encode())
+    return digest.hexdigest()[:32]

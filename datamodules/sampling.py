@@ -1,6 +1,6 @@
 """How often each training picture occurs in an epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,24 +15,27 @@ __all__ = ["WEIGHT", "create_weights"]
 WEIGHT = "weight"
 
 
-def create_weights(sampling: str, samples: Samples, strata: Sequence[str] | None) -> Weights | None:
+def create_weights(
+    sampling: str, samples: Samples, strata: Callable[[Samples], Sequence[str] | None]
+) -> Weights | None:
     """The weights of the samples; None: each occurs once.
 
     Args:
         sampling: `uniform`, `balanced` (each stratum as often as any other) or `weighted` (by the column `weight`).
         samples: the training part.
-        strata: the class of each sample, None where there are no classes of pictures.
+        strata: gives the class of each sample, None where there are no classes of pictures.
     """
     match sampling:
         case "uniform":
             return None
         case "balanced":
-            if strata is None:
+            classes = strata(samples)
+            if classes is None:
                 raise LoupeError(
                     "data.loader.sampling=balanced needs a class for each picture; masks have one for each pixel: give "
                     "the manifest a column weight, and data.loader.sampling=weighted"
                 )
-            codes, _ = Texts.of(strata).codes()
+            codes, _ = Texts.of(classes).codes()
             return Weights(1.0 / np.bincount(codes)[codes], codes)
         case "weighted":
             return Weights(_weights(samples), np.arange(len(samples)))

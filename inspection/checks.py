@@ -6,9 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from datamodules import BOX_COLUMNS, LoupeDataModule, Samples, plan_fit, read_mask, usable_cores
-from datamodules.images import UnreadableError
-from datamodules.targets import Target
+from datamodules import (
+    BOX_COLUMNS,
+    LoupeDataModule,
+    Samples,
+    Target,
+    UnreadableError,
+    plan_fit,
+    read_mask,
+    split_labels,
+    usable_cores,
+)
 from errors import LoupeError
 from inspection.duplicates import exact_groups, near_pairs
 from inspection.finding import Example, Finding
@@ -162,8 +170,7 @@ def check_classes(data: LoupeDataModule) -> list[Finding]:
 def _labels(samples: Samples) -> Counter[str]:
     if "label" in samples.columns:
         return Counter(samples.columns["label"])
-    entries = samples.columns.get("labels", ())
-    return Counter(label.strip() for entry in entries for label in entry.split(";"))
+    return Counter(label for entry in samples.columns.get("labels", ()) for label in split_labels(entry))
 
 
 def _mask_error(file: str) -> str:

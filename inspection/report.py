@@ -1,8 +1,8 @@
 """What `check` found, on the terminal, as JSON, and as a page with pictures."""
 
 import json
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ def verdict(inspection: Inspection) -> str:
     return f"{found}: training can begin" if found else "nothing is wrong: training can begin"
 
 
-def write_report(inspection: Inspection, folder: Path, *, config: str, data: str) -> Path:
+def write_report(
+    inspection: Inspection, folder: Path, *, config: str, data: str, write: Callable[[Path, str], None]
+) -> Path:
     """Writes `check.json` and `check.html` into the folder, whole or not at all; returns the page.
 
     Args:
@@ -54,6 +56,7 @@ def write_report(inspection: Inspection, folder: Path, *, config: str, data: str
         folder: made where it is not there.
         config: the configs that were checked, for the page's head.
         data: what was looked at.
+        write: puts a text into a file, whole or not at all; may raise OSError.
     """
     about = {"config": config, "data": data, "date": time.strftime("%Y-%m-%d %H:%M")}
     content: dict[str, Any] = {
@@ -67,11 +70,6 @@ def write_report(inspection: Inspection, folder: Path, *, config: str, data: str
         },
         "findings": [_plain(finding) for finding in inspection.findings],
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LoupeError(f"run.directory: {folder} cannot be made: {error.strerror or error}") from error
-    _replace(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -84,7 +82,12 @@ def write_report(inspection: Inspection, folder: Path, *, config: str, data: str
         bars=_bars(inspection),
         shown=_SHOWN,
     )
-    _replace(folder / "check.html", page)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "check.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write(folder / "check.html", page)
+    except OSError as error:
+        raise LoupeError(f"run.directory: cannot write to {folder}: {error.strerror or error}") from error
     return folder / "check.html"
 
 
@@ -117,13 +120,3 @@ def _bars(inspection: Inspection) -> list[tuple[str, list[tuple[str, int, float]
         (name, [(part, count, 100 * count / max(1, largest)) for part, count in counts.items()])
         for name, counts in inspection.classes.items()
     ]
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise LoupeError(f"{path} cannot be written: {error.strerror or error}") from error

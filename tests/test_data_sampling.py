@@ -32,7 +32,7 @@ Loupe = Callable[..., Outcome]
 
 def balanced(strata: Sequence[str]) -> Weights:
     names = [f"{k}.png" for k in range(len(strata))]
-    weights = create_weights("balanced", Samples(names, names), strata)
+    weights = create_weights("balanced", Samples(names, names), lambda _: strata)
     assert weights is not None
     return weights
 

@@ -69,7 +69,7 @@ def test_a_report_that_cannot_be_written_is_the_users_mistake(
     outcome = loupe(
         "check", *CLASSIFICATION.words, f"--data.root={root}", f"--run.directory={tmp_path / 'file'}"
     )
-    assert outcome.code == 2 and "cannot be made" in outcome.err
+    assert outcome.code == 2 and f"run.directory: cannot write to {tmp_path}" in outcome.err
 
 
 def test_semicolons_are_told_from_commas(loupe: Loupe, root: Path) -> None:

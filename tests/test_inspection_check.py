@@ -25,6 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 def run_check(loupe: Loupe, task: Task, root: Path, *flags: str) -> tuple[int, Report]:
     outcome = loupe("check", *task.words, f"--data.root={root}", *flags)
+    assert "fast_dev_run" not in outcome.err, "that the trial is a short run is nobody's business"
     assert outcome.code in (0, 1), outcome.err
     report = json.loads((Path("runs") / task.config / "check" / "check.json").read_text(encoding="utf-8"))
     assert report["sound"] == (outcome.code == 0)

@@ -13,11 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
+from scipy import fft
 
 from datamodules import read_image
 from errors import LoupeError
 from inspection.duplicates import _candidates, exact_groups, near_pairs
-from inspection.pictures import PictureFacts, look_at
+from inspection.pictures import SIDE, PictureFacts, _fingerprint, look_at
 
 SIZE = (160, 120)
 
@@ -185,3 +186,10 @@ def test_near_pairs_are_those_that_comparing_all_would_find(prints: list[int], d
         if (int(every[one]) ^ int(every[other])).bit_count() <= 3
     ]
     assert near_pairs(facts) == expected
+
+
+def test_a_fingerprint_is_of_the_cosine_transform() -> None:
+    thumb = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE), dtype=np.uint8)
+    low = fft.dctn(thumb.astype(np.float64), norm="ortho")[:8, :8].ravel()[1:]
+    expected = int("".join("1" if value > np.median(low) else "0" for value in low), 2)
+    assert int(_fingerprint(thumb)) == expected

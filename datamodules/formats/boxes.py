@@ -8,7 +8,7 @@ from datamodules.formats.box_manifest import find_manifest_boxes, parse_boxes
 from datamodules.formats.coco import find_coco, find_coco_boxes
 from datamodules.formats.manifest import COLUMNS, read_manifest
 from datamodules.formats.mask_boxes import find_boxes_of_masks
-from datamodules.formats.mask_folders import find_mask_folders
+from datamodules.formats.mask_folders import find_mask_folders, has_mask_folders
 from datamodules.formats.pet import find_pet, is_pet
 from datamodules.formats.shards import find_shards, read_shards
 from datamodules.formats.tables import find_table, read_table
@@ -77,16 +77,13 @@ def _find(root: Path, read: BoxRead, problems: Problems) -> tuple[Samples, Seque
     if voc is not None:
         refuse_unused(read, _OF_MASKS, "the layout of Pascal VOC")
         return _of_xml(find_voc_boxes(voc, problems), read, problems)
-    try:
-        samples = find_mask_folders(root, read.images, read.masks, problems)
-    except LoupeError as error:
-        if "no manifest.csv" not in str(error):
-            raise
+    if not has_mask_folders(root, read.images):
         inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise LoupeError(
             f"data.root {root} has no manifest.csv (columns path,x1,y1,x2,y2[,split]), no annotations of COCO or "
             f"Pascal VOC, and no images/ and masks/; it holds {inside}"
-        ) from None
+        )
+    samples = find_mask_folders(root, read.images, read.masks, problems)
     return *find_boxes_of_masks(samples, read, problems), False
 
 

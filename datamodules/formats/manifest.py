@@ -17,6 +17,8 @@ __all__ = ["COLUMNS", "read_manifest"]
 #: The columns that mean something to us, understood in any letter case.
 COLUMNS = frozenset({"path", "split", "group", "weight", "label", "labels", "mask", "x1", "y1", "x2", "y2"})
 
+#: Makes of a folder's number one that differs in all bits, to be joined with the number of a file's name.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FEW = 64  # files of one folder that are asked about one by one; of more the folder is listed
 
 
@@ -104,9 +106,7 @@ class _Files:
     def identities(self) -> np.ndarray:
         """A number for each file, the same for each spelling of its path."""
         real = Texts([os.path.realpath(folder) for folder in self.folders]).codes()[0]
-        return self.names ^ (real.astype(np.uint64)[self.folder] + np.uint64(1)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        return self.names ^ (real.astype(np.uint64)[self.folder] + np.uint64(1)) * _SPREAD
 
     def absent(self) -> list[int]:
         """The rows whose file is not there. A folder is listed once: a million questions to the disk take seconds."""
@@ -118,8 +118,8 @@ class _Files:
             here += found
             where += [number] * len(found)
         many = counts[self.folder] >= _FEW
-        there = Texts(here).hashes() ^ np.array(where, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        asked = self.names ^ self.folder.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        there = Texts(here).hashes() ^ np.array(where, dtype=np.uint64) * _SPREAD
+        asked = self.names ^ self.folder.astype(np.uint64) * _SPREAD
         there.sort()
         place = np.searchsorted(there, asked).clip(max=len(there) - 1)
         absent = (

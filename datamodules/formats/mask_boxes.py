@@ -1,20 +1,18 @@
 """The box of the object that a mask shows."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from datamodules.cache import remembered
 from datamodules.formats.box import Box
 from datamodules.geometry import VOID
-from datamodules.mask_readers import MaskValuesReader, Wrong, read_beside
+from datamodules.mask_readers import MaskValuesReader, Wrong, fingerprint, read_beside
 from datamodules.options import BoxRead
+from datamodules.pieces import largest_piece
 from datamodules.problems import Problems
 from datamodules.samples import Samples, name_some
 from datamodules.workers import usable_cores
@@ -46,11 +44,8 @@ def find_boxes_of_masks(
                 problems.add(*wrong, (paths[row], masks[row]))
         return [[] if isinstance(box, tuple) else box for box in found]
 
-    stamp = MaskValuesReader().stamp
-    digest = hashlib.sha256(f"boxes {_FORMAT} {read.mask_value} {read.mask_object} {skip}".encode())
-    for path, mask in zip(paths, masks, strict=True):
-        digest.update(f"\n{stamp(path)}\n{stamp(mask)}".encode())
-    key = digest.hexdigest()[:32]
+    start = f"boxes {_FORMAT} {read.mask_value} {read.mask_object} {skip}"
+    key = fingerprint(start, paths, masks, MaskValuesReader())
     boxes = compute() if problems.collecting else remembered("mask_boxes", key, compute)
     unread = [row for row, box in enumerate(boxes) if box == []]
     if unread:
@@ -84,11 +79,8 @@ def box_of_mask(
         inside = mask != 0
         if ((mask != VOID) & inside).any():
             inside &= mask != VOID
-    if largest_only and inside.any():
-        labelled: Any = ndimage.label(inside, structure=np.ones((3, 3), dtype=np.int8))
-        pieces, count = labelled
-        if count > 1:
-            inside = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    if largest_only:
+        inside = largest_piece(inside)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
         return None

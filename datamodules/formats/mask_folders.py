@@ -8,7 +8,7 @@ from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples, find_pictures, name_some, part_name
 from errors import LoupeError
 
-__all__ = ["STEM", "find_mask_folders"]
+__all__ = ["STEM", "find_mask_folders", "has_mask_folders"]
 
 #: Stands in a mask's template for the name of its picture.
 STEM = "{stem}"
@@ -28,10 +28,10 @@ def find_mask_folders(
     """
     _check_template(images, masks)
     images, masks = Path(images).as_posix(), Path(masks).as_posix()  # "./images/" is "images"
-    if (root / images).is_dir() and (images != "." or not _parts_in(root, images, masks)):
+    if (root / images).is_dir() and (images != "." or not _parts_in(root, images)):
         names, paths, found = _pairs(root, images, masks, problems)
         return Samples(names, paths, {"mask": found})
-    parts = _parts_in(root, images, masks)
+    parts = _parts_in(root, images)
     if not parts:
         inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
         raise LoupeError(
@@ -54,6 +54,11 @@ def find_mask_folders(
     return Samples(all_names, all_paths, {"mask": all_masks}, all_parts)
 
 
+def has_mask_folders(root: Path, images: str = "images") -> bool:
+    """Whether a folder, or one of its parts, has the folder of pictures."""
+    return (root / images).is_dir() or bool(_parts_in(root, images))
+
+
 def _check_template(images: str, masks: str) -> None:
     if masks.count(STEM) != 1:
         raise LoupeError(
@@ -69,7 +74,7 @@ def _check_template(images: str, masks: str) -> None:
         )
 
 
-def _parts_in(root: Path, images: str, masks: str) -> dict[Path, str]:
+def _parts_in(root: Path, images: str) -> dict[Path, str]:
     folders = {folder: part_name(folder.name) for folder in sorted(root.iterdir()) if folder.is_dir()}
     return {folder: part for folder, part in folders.items() if part and (folder / images).is_dir()}
 
