@@ -1,7 +1,9 @@
 """A DataLoader over one part of the data, as the settings want it."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,7 +19,10 @@ __all__ = ["WaitingLoader", "make_loader"]
 
 
 class WaitingLoader(DataLoader[Batch]):
-    """A DataLoader that knows how long it kept the training waiting.
+    """A DataLoader that knows how long it kept the training waiting, and what else an optimizer step holds.
+
+    Where the sampler cuts steps into micro-batches, the first of each has ``ahead``: the others of its step, in order,
+    less their pictures (see docs/batch.md). For that as many batches as a step has lie ready.
 
     Attributes:
         waited_s: seconds that were spent in asking for batches.
@@ -26,7 +31,14 @@ class WaitingLoader(DataLoader[Batch]):
     waited_s = 0.0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = super().__iter__()
+        accumulate: int = getattr(self.sampler, "accumulate", 1)
+        done: int = getattr(self.sampler, "start", 0)  # before the sampler forgets where it goes on
+        # The iterator is made at once, not with the first batch: of an epoch that is over no batch is asked for, and
+        # the sampler must not take the next one for it.
+        batches = self._timed(super().__iter__())
+        return batches if accumulate == 1 else _looking_ahead(batches, accumulate, done % accumulate)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             began = time.perf_counter()
             try:
@@ -36,6 +48,25 @@ class WaitingLoader(DataLoader[Batch]):
             finally:
                 self.waited_s += time.perf_counter() - began
             yield batch
+
+
+def _looking_ahead(batches: Iterator[Batch], accumulate: int, done: int) -> Iterator[Batch]:
+    """The batches, the first of each step with ``ahead``; `done` of the first step are not among them any more."""
+    size = accumulate - done
+    ready = deque(islice(batches, size))
+    left = 0
+    while ready:
+        batch: dict[str, Any] = {**ready.popleft()}
+        if not left:
+            left, size = size, accumulate
+            batch["ahead"] = [
+                {key: value for key, value in other.items() if key != "image"}
+                for other in islice(ready, left - 1)
+            ]
+        left -= 1
+        yield batch
+        # One is drawn for one that is given: worker processes have as even a time as without.
+        ready.extend(islice(batches, accumulate - len(ready)))
 
 
 def make_loader(

@@ -1,6 +1,7 @@
 """MixUp and CutMix: chosen where samples are drawn, done on the device."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from errors import LoupeError
 
 __all__ = ["Mixing", "create_mixing", "mix_batch"]
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # of tensors; ``ahead`` holds batches
 
 
 class Mixing:
@@ -80,7 +81,8 @@ def create_mixing(augment: Augment, gives: Sequence[str], seed: int) -> Mixing |
 def mix_batch(batch: Batch, num_classes: int) -> Batch:
     """The batch with its `mix` carried out: image, and `label` as probabilities (B, K) or `mask`.
 
-    Where MixUp is among it the images are floats in 0..1 afterwards.
+    Where MixUp is among it the images are floats in 0..1 afterwards. The batches in `ahead`, which have no pictures,
+    are mixed alike.
     """
     plan = batch["mix"]
     mixed = {key: value for key, value in batch.items() if key != "mix"}
@@ -88,27 +90,38 @@ def mix_batch(batch: Batch, num_classes: int) -> Batch:
     partner = torch.arange(count, device=plan.device) ^ 1
     partner = torch.where(partner < count, partner, torch.arange(count, device=plan.device))
     share, box = plan[:, 0], plan[:, 1:]
-    is_cut = box[:, 2] > box[:, 0]
-    image = batch["image"]
-    height, width = image.shape[-2:]
-    y = torch.arange(height, device=plan.device)[None, :, None]
-    x = torch.arange(width, device=plan.device)[None, None, :]
-    x1, y1, x2, y2 = (box[:, k, None, None] for k in range(4))
-    inside = (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
-    image = torch.where(inside[:, None], image[partner], image)
-    blends = ~is_cut & (share < 1)
-    if bool(blends.any()):
-        unit = image if image.is_floating_point() else image.to(torch.float32) / 255
-        own = torch.where(is_cut, 1.0, share).view(-1, 1, 1, 1)
-        image = own * unit + (1 - own) * unit[partner]
-    mixed["image"] = image
+    blends = (box[:, 2] <= box[:, 0]) & (share < 1)
+    if "ahead" in batch:
+        mixed["ahead"] = [mix_batch(other, num_classes) for other in batch["ahead"]]
+    if "image" in batch:
+        inside = _inside(box, batch["image"].shape[-2:])
+        mixed["image"] = _mix_images(batch["image"], share, inside, partner, blends)
     if "mask" in batch:
+        inside = _inside(box, batch["mask"].shape[-2:])
         mixed["mask"] = torch.where(inside, batch["mask"][partner], batch["mask"])
     if "label" in batch:
         label = batch["label"]
         probs = label if label.is_floating_point() else functional.one_hot(label, num_classes).float()
         mixed["label"] = share[:, None] * probs + (1 - share[:, None]) * probs[partner]
     return mixed
+
+
+def _inside(box: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """The pixels of the boxes (B, 4), x1, y1, x2, y2: (B, H, W) bool."""
+    y = torch.arange(size_hw[0], device=box.device)[None, :, None]
+    x = torch.arange(size_hw[1], device=box.device)[None, None, :]
+    x1, y1, x2, y2 = (box[:, k, None, None] for k in range(4))
+    return (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
+
+
+def _mix_images(image: Tensor, share: Tensor, inside: Tensor, partner: Tensor, blends: Tensor) -> Tensor:
+    """CutMix with the partner's pixels inside, and MixUp where a sample blends."""
+    image = torch.where(inside[:, None], image[partner], image)
+    if not bool(blends.any()):
+        return image
+    unit = image if image.is_floating_point() else image.to(torch.float32) / 255
+    own = torch.where(blends, share, 1.0).view(-1, 1, 1, 1)
+    return own * unit + (1 - own) * unit[partner]
 
 
 def _box(share: float, size_hw: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:

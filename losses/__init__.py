@@ -13,6 +13,7 @@ from losses.iou import IoULoss
 from losses.label_smoothing import LabelSmoothingLoss
 from losses.loss import Loss
 from losses.reduction import global_sum, local_reduction
+from losses.step import Step
 from losses.tversky import TverskyLoss
 from losses.weighted_sum import WeightedSumLoss
 
@@ -33,6 +34,7 @@ __all__ = [
     "IoULoss",
     "LabelSmoothingLoss",
     "Loss",
+    "Step",
     "TverskyLoss",
     "WeightedSumLoss",
     "class_weights",

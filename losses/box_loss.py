@@ -1,6 +1,7 @@
 """What the box losses share: the checks, what counts, the confidence, and the means over all processes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from errors import LoupeError
 from losses import options
 from losses.precision import autocast_off
 from losses.reduction import accumulator, global_sum, ratio
+from losses.step import Step
 from losses.targets import Bound, RangeCheck, weight_bound
 
 __all__ = ["BoxLoss"]
@@ -29,6 +31,7 @@ class BoxLoss(nn.Module, ABC):
     float64 boxes) with autocast off, sums in float64; under torch.distributed value and gradient are those of all
     processes' samples together (see ``losses.global_sum``). Raises LoupeError for wrong shapes and dtypes and for
     inverted boxes; how values are checked on a GPU without waiting for it is told at ``losses.targets.RangeCheck``.
+    Where an optimizer step comes in micro-batches ``step`` makes the parts of it add up, as with ``Loss``.
     """
 
     name: ClassVar[str]
@@ -46,9 +49,10 @@ class BoxLoss(nn.Module, ABC):
         has_box: Tensor | None = None,
         confidence: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        step: Step | None = None,
     ) -> Tensor:
         return self.terms(
-            box, target, has_box=has_box, confidence=confidence, sample_weight=sample_weight
+            box, target, has_box=has_box, confidence=confidence, sample_weight=sample_weight, step=step
         ).sum()
 
     def terms(
@@ -59,6 +63,7 @@ class BoxLoss(nn.Module, ABC):
         has_box: Tensor | None = None,
         confidence: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        step: Step | None = None,
     ) -> Tensor:
         """What the loss is the sum of: the box term, and with ``confidence`` its cross entropy, (1,) or (2,)."""
         _check_shapes(self.name, box, target, has_box, confidence, sample_weight)
@@ -76,15 +81,33 @@ class BoxLoss(nn.Module, ABC):
             sums = _sums(self.sample_loss(preds, truth), weight * counted)
             if confidence is None:
                 (total,) = global_sum(sums)
-                return ratio(total[0], total[1]).to(dtype)[None]
+                return ratio(total[0], total[1] if step is None else step.sizes[0]).to(dtype)[None]
             # 0 for a sample that does not exist: its weight would not stop a NaN.
             logits = torch.where(
                 weight != 0, confidence.to(dtype), torch.zeros((), dtype=dtype, device=box.device)
             )
             unsure = _sums(F.softplus(torch.where(has_box, -logits, logits)), weight)
             boxes, sureness = global_sum(sums, unsure)
-            box_term, other = ratio(boxes[0], boxes[1]), ratio(sureness[0], sureness[1])
+            boxes_in, samples_in = (boxes[1], sureness[1]) if step is None else step.sizes
+            box_term, other = ratio(boxes[0], boxes_in), ratio(sureness[0], samples_in)
             return torch.stack([box_term, self.confidence_weight * other]).to(dtype)
+
+    def step(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Step:
+        """What the loss must know of an optimizer step before its first micro-batch; one all-reduce.
+
+        Args:
+            parts: has_box and sample_weight of each micro-batch that this process has; at least one.
+        """
+        sizes: list[Tensor] = []
+        for has_box, sample_weight in parts:
+            weight = sample_weight.to(accumulator(has_box.device))
+            sizes.append(torch.stack([(weight * has_box).sum(), weight.sum()]))
+        return Step(*global_sum(torch.stack(sizes).sum(0)))
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts that micro-batches make add up to exactly the loss of the whole batch: always."""
+        return True
 
     @abstractmethod
     def sample_loss(self, preds: Tensor, target: Tensor) -> Tensor:

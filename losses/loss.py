@@ -1,7 +1,7 @@
 """What all losses share: their common options, the checks, the precision, and the one reduction."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from losses.class_balance import ClassWeight
 from losses.position_sums import position_sums
 from losses.precision import autocast_off
 from losses.reduction import accumulator, global_sum
+from losses.step import Step, local_sizes, part_of_step, weight_of_samples
 from losses.targets import RangeCheck
 from losses.term import Term
 
@@ -36,6 +37,18 @@ class Loss(nn.Module, ABC):
     of the union of all processes' batches (see ``global_sum``). Raises LoupeError, a ValueError, for a wrong
     shape, dtype or value; how values are checked on a GPU without waiting for it is told at ``RangeCheck``. The
     gradient is written out (see ``Term``) and cannot be differentiated once more: that raises as well.
+
+    Where the batch of an optimizer step comes in micro-batches, ``loss.step`` looks at the targets of all of them, and
+    ``loss(logits, target, step=step)`` is the part of one of them. The parts, and their gradients, add up to the loss
+    of the whole batch where ``adds_up`` is true.
+
+    >>> import torch, losses
+    >>> logits, target = torch.tensor([[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 255, 1])
+    >>> loss = losses.create_loss("categorical_crossentropy", ignore_index=255)
+    >>> step = loss.step(logits, [(target[:2], None), (target[2:], None)])
+    >>> parts = [loss(logits[:2], target[:2], step=step), loss(logits[2:], target[2:], step=step)]
+    >>> round(sum(parts).item(), 6), round(loss(logits, target).item(), 6)
+    (1.720095, 1.720095)
     """
 
     name: ClassVar[str]
@@ -57,8 +70,59 @@ class Loss(nn.Module, ABC):
         self.register_buffer("class_weight", options.vector("class_weight", class_weight), persistent=False)
         self._range_check = RangeCheck()
 
-    def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        batch = prepare(
+    def forward(
+        self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None, step: Step | None = None
+    ) -> Tensor:
+        batch = self._prepare(logits, target, sample_weight)
+        with autocast_off(batch.logits.device.type):
+            weights, terms = self._checked_terms(batch)
+            exist = [] if step is None else [weight_of_samples(batch)]
+            if not any(term.per_image for term in terms):
+                batch = batch.as_one_sample()
+            sums = position_sums(batch, terms, self._range_check)
+            local = [term.local_sums(s, batch) for term, s in zip(terms, sums, strict=True)]
+            totals = global_sum(*local, *exist)
+            if step is None:
+                values = [term.value(t) for term, t in zip(terms, totals, strict=True)]
+            else:
+                parts = zip(terms, totals[:-1], step.sizes, strict=True)
+                values = [part_of_step(term, t, size, totals[-1]) for term, t, size in parts]
+            total = torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
+            return total.clamp(max=torch.finfo(batch.dtype).max).to(batch.dtype)
+
+    def step(self, logits: Tensor, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Step:
+        """What the loss must know of an optimizer step before its first micro-batch; one all-reduce.
+
+        Args:
+            logits: Those of any of the micro-batches: only their channels, dtype and device matter.
+            parts: Target and sample weights of each micro-batch that this process has; at least one.
+        """
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        nothing = torch.zeros((), dtype=dtype, device=logits.device)
+        sizes: list[Tensor] = []
+        with torch.no_grad(), autocast_off(logits.device.type):
+            for target, sample_weight in parts:
+                positions = target.shape[target.ndim + 2 - logits.ndim :]
+                zeros = nothing.expand(len(target), logits.shape[1], *positions)  # takes no memory
+                batch = self._prepare(zeros, target, sample_weight)
+                _, terms = self._checked_terms(batch)
+                if not any(term.per_image for term in terms):
+                    batch = batch.as_one_sample()
+                sizes.append(local_sizes(batch, terms))
+            return Step(*global_sum(torch.stack(sizes).sum(0)))
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts that micro-batches make (``step``) add up to exactly the loss of the whole batch.
+
+        They do for means over positions or pictures, and do not for a ratio over the batch, such as dice without
+        ``per_image``: its parts are the values of the micro-batches, averaged by samples.
+        """
+        nothing = Batch(self.name, "multiclass", False, None, torch.zeros(0, 2, 0), torch.zeros(0, 0), None)
+        return all(term.is_mean for _, term in self.terms(nothing))
+
+    def _prepare(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Batch:
+        return prepare(
             logits,
             target,
             sample_weight,
@@ -67,17 +131,12 @@ class Loss(nn.Module, ABC):
             ignore_index=self.ignore_index,
             probabilities=self.probabilities,
         )
-        with autocast_off(batch.logits.device.type):
-            weights, terms = zip(*self.terms(batch), strict=True)
-            for term in terms:
-                term.check(batch)
-            if not any(term.per_image for term in terms):
-                batch = batch.as_one_sample()
-            sums = position_sums(batch, terms, self._range_check)
-            totals = global_sum(*[term.local_sums(s, batch) for term, s in zip(terms, sums, strict=True)])
-            values = [w * term.value(t) for w, term, t in zip(weights, terms, totals, strict=True)]
-            total = torch.stack(values).sum()
-            return total.clamp(max=torch.finfo(batch.dtype).max).to(batch.dtype)
+
+    def _checked_terms(self, batch: Batch) -> tuple[tuple[float, ...], tuple[Term, ...]]:
+        weights, terms = zip(*self.terms(batch), strict=True)
+        for term in terms:
+            term.check(batch)
+        return weights, terms
 
     @abstractmethod
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from losses.batch import Batch
-from losses.chunk import cut, pieces
+from losses.chunk import Chunk, cut, pieces
 from losses.targets import Bound
 from losses.term import Term
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "masses"]
 
 
 def forward(
@@ -36,14 +36,28 @@ def forward(
     for piece in pieces(batch):
         samples = piece[0]
         chunk = cut(batch, piece, softmax=softmax, found=found)
-        if chunk.counted is None:
-            counted[samples] += chunk.logits.shape[-1]
-        else:
-            counted[samples] += chunk.counted.sum(1).view(-1, groups)
+        counted[samples] += _count(chunk, groups)
         for term, total in zip(terms, sums, strict=True):
             part = term.sums(chunk)
             total[:, samples] += part.view(len(part), -1, groups, batch.classes)
     return counted, sums, found, softmax
+
+
+def masses(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Positions counted, (N, G), and the mass of each class, (N, G, K): what the targets alone tell."""
+    n, groups, dtype, device = len(batch.logits), batch.groups, batch.accumulator, batch.logits.device
+    counted = torch.zeros(n, groups, dtype=dtype, device=device)
+    mass = torch.zeros(n, groups, batch.classes, dtype=dtype, device=device)
+    for piece in pieces(batch):
+        chunk = cut(batch, piece)
+        counted[piece[0]] += _count(chunk, groups)
+        mass[piece[0]] += chunk.mass_sums.view(-1, groups, batch.classes)
+    return counted, mass
+
+
+def _count(chunk: Chunk, groups: int) -> Tensor | int:
+    """How many positions of each row count, (N, G), or a number that holds for all."""
+    return chunk.logits.shape[-1] if chunk.counted is None else chunk.counted.sum(1).view(-1, groups)
 
 
 def backward(

@@ -59,6 +59,10 @@ class RegionTerm(Term):
     def per_image(self) -> bool:
         return self.regions.per_image
 
+    @property
+    def is_mean(self) -> bool:
+        return self.regions.per_image
+
     def check(self, batch: Batch) -> None:
         if not self.regions.include_background and batch.kind != "multiclass":
             raise LoupeError(

@@ -64,6 +64,15 @@ class Term(ABC):
         """Whether samples are told apart."""
         return False
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether ``local_sums`` are a sum and what divides it, (2,), the second of which depends on targets alone.
+
+        Then the parts of several batches add up to the value of all of them together: each its sum over the common
+        divisor. Such a term asks for ``Quantity.MASS``.
+        """
+        return True
+
     def check(self, batch: Batch) -> None:
         """Raise if the options do not fit the batch, which is known only once the number of channels is."""
         check_length(self.loss, "class_weight", self.class_weight, batch)

@@ -1,0 +1,87 @@
+"""The loss that training descends, and what is logged of it, where an optimizer step may come in micro-batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from losses import Step
+from optim import penalty
+
+__all__ = ["TrainingLoss"]
+
+
+@dataclass
+class _Open:
+    """An optimizer step some of whose micro-batches have been seen.
+
+    values: (T,), what their parts add up to. weights: (T,), the samples here that each term of the loss is a mean of.
+    """
+
+    step: Step
+    left: int
+    values: Tensor | float = 0.0
+    weights: Tensor | float = 0.0
+
+
+class TrainingLoss:
+    """The training loss of a module and its regularizer: one value for each optimizer step, in gradient and log.
+
+    Lightning divides the loss of each of k micro-batches by k, which gives a mean of means. Here the first micro-batch
+    of a step brings the targets of the others (``ahead``, see docs/batch.md), each is told to be its part of the step's
+    loss (``losses.Step``), and is returned k times as large.
+    """
+
+    def __init__(self) -> None:
+        self._open: _Open | None = None
+
+    def forget(self) -> None:
+        """Drop what is known of a step that was left in the middle."""
+        self._open = None
+
+    def __call__(self, module: Any, outputs: Tensor, batch: dict[str, Any]) -> Tensor:
+        """What is to be descended for this micro-batch, a scalar; logs where it is the last of its step.
+
+        Takes ``ahead`` out of the batch: nobody reads it after this, and Lightning, which tells the size of a batch by
+        all tensors in it, would find several.
+        """
+        trainer = module.trainer
+        ahead = batch.pop("ahead", None)
+        if ahead is not None:
+            # trainer.limit_train_batches may end an epoch, and with it a step, early
+            still = trainer.num_training_batches - trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            ahead = ahead[:still]
+            self._open = _Open(module.loss_step(outputs, [batch, *ahead]), 1 + len(ahead))
+        current = self._open
+        if (
+            current is None
+        ):  # a step is one batch, or something else than the loader makes Lightning accumulate
+            values, weights = module.loss_terms(outputs, batch)
+            return values.sum() + self._log(module, values.detach(), weights)
+        values, weights = module.loss_terms(outputs, batch, current.step)
+        current.values = current.values + values.detach()
+        current.weights = current.weights + weights
+        current.left -= 1
+        loss = values.sum()
+        if not current.left:
+            loss = loss + self._log(module, current.values, current.weights)
+            self.forget()
+        return loss * trainer.accumulate_grad_batches
+
+    def _log(self, module: Any, values: Any, weights: Any) -> Tensor | float:
+        """Log the terms of a step's loss, (T,) each; returns the regularizer's penalty."""
+        loss = values.sum()
+        module.train_loss.update(values, weights)
+        module.log("train/loss", module.train_loss, on_step=False, on_epoch=True)
+        if module.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
+            module.log("train/loss_step", loss, on_step=True, on_epoch=False)
+        module.log("loss", loss, prog_bar=True, logger=False)
+        options = module.recipe["regularizer"]
+        if not options["enabled"]:
+            return 0.0
+        extra = penalty(module.network, l1=options["l1"], l2=options["l2"])
+        module.train_regularizer.update(extra)
+        module.log("train/regularizer", module.train_regularizer, on_step=False, on_epoch=True)
+        return extra
