@@ -1,10 +1,12 @@
 """Classification: one class for each picture, or any number of them."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
+from losses import Step
 from metrics import ClassificationScores, MultiLabelScores
 from models import backbone_interpolation, create_model
 
@@ -12,7 +14,7 @@ __all__ = ["ClassificationModule"]
 
 
 class ClassificationModule(LoupeModule):
-    """Trains a classifier on ``image`` and ``label``; scores come from counts over the whole data set.
+    """Trains a classifier on ``image`` and ``label``; scores are of the whole data set.
 
     Where the data has any number of labels for a picture, each class is a yes or no of its own.
 
@@ -28,7 +30,15 @@ class ClassificationModule(LoupeModule):
 
     learns: ClassVar[tuple[str, ...]] = ("label",)
     compares: ClassVar[str] = "a class for each picture"
-    score_names: ClassVar[tuple[str, ...]] = ("accuracy", "balanced_accuracy", "f1")
+    score_names: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "top5",
+        "auroc",
+        "average_precision",
+        "calibration_error",
+    )
     class_score_names: ClassVar[tuple[str, ...]] = ("recall",)
 
     # The command line reads the other arguments from the base's signature.
@@ -53,21 +63,32 @@ class ClassificationModule(LoupeModule):
         )
 
     def create_scores(self, class_names: list[str]) -> ClassificationScores | MultiLabelScores:
-        """A confusion matrix over all pictures, or one for each class."""
+        """Scores of one class a picture, or of a yes or no for each class."""
         return (
             MultiLabelScores(len(class_names)) if self.multi_label else ClassificationScores(len(class_names))
         )
 
-    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    @property
+    def logged_names(self) -> list[str]:
+        """As the base's, less ``top5`` where the data is known to have five classes or fewer, or several labels."""
+        trivial = self.multi_label or (self.class_names is not None and len(self.class_names) <= 5)
+        return [name for name in super().logged_names if not (trivial and name == "val/top5")]
+
+    def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """The loss between logits (B, K) and ``label``, a mean over the pictures."""
-        loss = self.built_loss(outputs, batch["label"], sample_weight=batch["valid"])
+        loss = self.built_loss(outputs, batch["label"], sample_weight=batch["valid"], step=step)
         return loss[None], batch["valid"].sum()[None]
+
+    def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
+        """From ``label`` and ``valid``."""
+        criterion: Any = self.built_loss
+        return criterion.step(outputs, [(batch["label"], batch["valid"]) for batch in batches])
 
     def update_scores(
         self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
     ) -> None:
         """Count the pictures of a batch."""
-        scores.update(outputs > 0 if self.multi_label else outputs.argmax(1), batch["label"], batch["valid"])
+        scores.update(outputs, batch["label"], batch["valid"])
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the likeliest class and its probability, or all likely labels; and the probability of each class."""

@@ -1,13 +1,13 @@
 """Cropping: the box of the one object in a picture, and whether there is one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
-from losses import BOX_LOSSES, create_box_loss
+from losses import BOX_LOSSES, Step, create_box_loss
 from metrics import BoxScores
 from models import backbone_interpolation, create_model
 
@@ -34,7 +34,7 @@ class CropModule(LoupeModule):
     learns: ClassVar[tuple[str, ...]] = ("box", "has_box")
     terms: ClassVar[int] = 2
     compares: ClassVar[str] = "a box for each picture"
-    score_names: ClassVar[tuple[str, ...]] = ("box_iou", "box_iou_50", "confidence_auroc")
+    score_names: ClassVar[tuple[str, ...]] = ("box_iou", "box_iou_50", "box_iou_75", "confidence_auroc")
 
     # The command line reads the other arguments from the base's signature.
     def __init__(
@@ -64,7 +64,7 @@ class CropModule(LoupeModule):
         """Box IoU and the AUROC of the confidence."""
         return BoxScores()
 
-    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """The box loss in 0..1 of the network's input, a mean over the objects; the confidence's over all pictures."""
         criterion: Any = self.built_loss
         values = criterion.terms(
@@ -73,8 +73,14 @@ class CropModule(LoupeModule):
             has_box=batch["has_box"],
             confidence=outputs[:, 4],
             sample_weight=batch["valid"],
+            step=step,
         )
         return values, torch.stack([(batch["has_box"] & batch["valid"]).sum(), batch["valid"].sum()])
+
+    def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
+        """From ``has_box`` and ``valid``."""
+        criterion: Any = self.built_loss
+        return criterion.step([(batch["has_box"], batch["valid"]) for batch in batches])
 
     def update_scores(self, scores: BoxScores, outputs: Tensor, batch: Batch) -> None:
         """Compare boxes in pixels of the original pictures: what is predicted is cut at the picture's border."""
@@ -83,7 +89,7 @@ class CropModule(LoupeModule):
             to_original_box(_corners(outputs), size_hw, batch["to_original"]), batch["size_hw_px"]
         )
         truth = to_original_box(batch["box"], size_hw, batch["to_original"])
-        scores.update(predicted, outputs[:, 4].sigmoid(), truth, batch["has_box"], batch["valid"])
+        scores.update(predicted, outputs[:, 4], truth, batch["has_box"], batch["valid"])
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the box in original pixels, and the confidence; the crop where it is asked for and confident."""
@@ -113,14 +119,18 @@ def to_original_box(box: Tensor, size_hw: Any, to_original: Tensor) -> Tensor:
     [[100.0, 50.0, 200.0, 100.0]]
     """
     height, width = size_hw
-    corners = box.float().view(-1, 2, 2) * box.new_tensor([width, height], dtype=torch.float32)
+    x, y = box.float().view(-1, 2, 2).unbind(2)
+    corners = torch.stack(
+        [x * width, y * height], dim=2
+    )  # numbers, not a tensor of them: that would wait for the device
     scale = to_original.diagonal(dim1=1, dim2=2)
     return (corners * scale[:, None] + to_original[:, None, :, 2]).flatten(1)
 
 
 def _corners(outputs: Tensor) -> Tensor:
-    """(B, 5) centre, size and confidence -> x1, y1, x2, y2 (B, 4), float32."""
-    centre, half = outputs[:, :2].float(), outputs[:, 2:4].float() / 2
+    """(B, 5) centre, size and confidence -> x1, y1, x2, y2 (B, 4), float32, or float64 under 64-true."""
+    wide = outputs if outputs.dtype == torch.float64 else outputs.float()
+    centre, half = wide[:, :2], wide[:, 2:4] / 2
     return torch.cat([centre - half, centre + half], dim=1)
 
 

@@ -1,13 +1,15 @@
 """The loss and the scores of one stage over a whole data set."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from metrics import MeanLoss
+from metrics import MeanLoss, SampleCount
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "log_scores", "names_logged"]
 
 
 class Evaluation(nn.Module):
@@ -22,15 +24,68 @@ class Evaluation(nn.Module):
         super().__init__()
         self.scores: Any = scores
         self.loss = MeanLoss(terms)
+        self.samples = SampleCount()
 
-    def finish(self) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-        """Scalars by name, ``loss`` among them, and columns of one number a class; starts anew."""
+    def add(self, values: Tensor, weights: Tensor, batch: Mapping[str, Tensor]) -> None:
+        """Count the samples of a batch and its loss; the scores are the task's to update."""
+        self.loss.update(values, weights)
+        self.samples.update(batch["index"], batch["valid"])
+
+    def finish(self, trainer: Trainer, part: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+        """Scalars by name, ``loss`` among them, and columns of one number a class; starts anew.
+
+        Raises RuntimeError where a whole pass did not count each sample of the part exactly once.
+        """
+        self._check_count(trainer, part)
         values: dict[str, Tensor] = {"loss": self.loss.compute(), **self.scores.compute()}
-        self.loss.reset()
-        self.scores.reset()
+        for metric in (self.loss, self.scores, self.samples):
+            metric.reset()
         columns = {
             key.removesuffix("_per_class"): value
             for key, value in values.items()
             if key.endswith("_per_class")
         }
         return values, {name: column.tolist() for name, column in columns.items()}
+
+    def _check_count(self, trainer: Trainer, part: str) -> None:
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if trainer.sanity_checking or not _is_whole(trainer, part) or not hasattr(data, "to_evaluate"):
+            return
+        size, unread = data.to_evaluate(part)
+        self.samples.leave_out(unread)
+        wrong = self.samples.complaint(size)
+        if wrong:
+            raise RuntimeError(
+                f"{part}: an evaluation must score each sample once, and it scored {wrong}. Its scores are wrong. A "
+                f"sampler or loader of your own? It must keep docs/batch.md, and a datamodule with other samples "
+                f"says in to_evaluate() which; otherwise this is a bug of Loupe"
+            )
+
+
+def _is_whole(trainer: Trainer, part: str) -> bool:
+    """Whether no limit (limit_val_batches, fast_dev_run, overfit_batches, ...) cut the pass short."""
+    loader: Any = trainer.val_dataloaders if part == "val" else trainer.test_dataloaders
+    batches = trainer.num_val_batches if part == "val" else trainer.num_test_batches
+    return len(batches) == 1 and batches[0] < float("inf") and batches[0] == len(loader)
+
+
+def log_scores(module: Any, stage: str) -> dict[str, list[float]]:
+    """Log the scores of a stage that is over; returns for each class those that `Evaluation.finish` gives."""
+    values, per_class = module.evaluations[stage].finish(module.trainer, stage)
+    for name in (n for n in ("loss", *module.score_names) if n in values):
+        module.log(f"{stage}/{name}", values[name], prog_bar=name == module.score_names[0])
+    for score in module.class_score_names:
+        for name, value in zip(module.class_names or [], per_class[score], strict=True):
+            module.log(f"{stage}/{score}_per_class/{name}", value)
+    return per_class
+
+
+def names_logged(module: Any) -> list[str]:
+    """Every key that a fit of this module logs once an epoch."""
+    names = [f"val/{name}" for name in ("loss", *module.score_names)]
+    classes = module.class_names or []
+    return [
+        "train/loss",
+        *names,
+        *(f"val/{score}_per_class/{name}" for score in module.class_score_names for name in classes),
+    ]

@@ -1,5 +1,6 @@
 """Semantic segmentation: one class for each pixel."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
 from lightning_modules.restore import to_original_size
+from losses import Step
 from metrics import SegmentationScores
 from models import create_model
 
@@ -30,7 +32,7 @@ class SegmentationModule(LoupeModule):
     learns: ClassVar[tuple[str, ...]] = ("mask",)
     compares: ClassVar[str] = "a class for each pixel"
     knows_void: ClassVar[bool] = True
-    score_names: ClassVar[tuple[str, ...]] = ("iou", "dice", "accuracy")
+    score_names: ClassVar[tuple[str, ...]] = ("iou", "boundary_iou", "dice", "accuracy")
     class_score_names: ClassVar[tuple[str, ...]] = ("iou",)
 
     # The command line reads the other arguments from the base's signature.
@@ -54,10 +56,15 @@ class SegmentationModule(LoupeModule):
         """A confusion matrix over all pixels."""
         return SegmentationScores(len(class_names))
 
-    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """The loss between logits (B, K, H, W) and ``mask``, a mean over the pictures."""
-        loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"])
+        loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"], step=step)
         return loss[None], batch["valid"].sum()[None]
+
+    def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
+        """From ``mask`` and ``valid``."""
+        criterion: Any = self.built_loss
+        return criterion.step(outputs, [(batch["mask"], batch["valid"]) for batch in batches])
 
     def update_scores(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> None:
         """Count the pixels of a batch."""

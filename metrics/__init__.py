@@ -5,6 +5,7 @@ from metrics.classification import ClassificationScores
 from metrics.confusion import ConfusionMatrix
 from metrics.mean_loss import MeanLoss
 from metrics.multi_label import MultiLabelScores
+from metrics.per_sample import SampleCount
 from metrics.segmentation import SegmentationScores
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ConfusionMatrix",
     "MeanLoss",
     "MultiLabelScores",
+    "SampleCount",
     "SegmentationScores",
     "box_iou",
 ]

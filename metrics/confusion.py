@@ -15,33 +15,46 @@ class ConfusionMatrix(Metric):
     """Each position counted once over all batches and processes; a task's scores are a `compute` over it.
 
     ``num_classes=1`` (one output channel) is counted as background and foreground.
+
+    Args:
+        num_classes: At least 1.
+        ignore_index: The target of positions that do not count.
+        what: The name of a position in messages.
+        kinds: Positions may be of several kinds, each of which is counted apart.
     """
 
     full_state_update = False
     higher_is_better = True
     counts: Tensor
 
-    def __init__(self, num_classes: int, *, ignore_index: int | None = None, what: str = "pictures") -> None:
+    def __init__(
+        self, num_classes: int, *, ignore_index: int | None = None, what: str = "pictures", kinds: int = 1
+    ) -> None:
         super().__init__()
         if num_classes < 1:
             raise LoupeError(f"num_classes must be at least 1, got {num_classes}")
         self.size = max(2, num_classes)
         self.ignore_index = ignore_index
         self.what = what
+        self.kinds = kinds
         # The last entry counts impossible classes, reported by compute(): a check here would wait for the device in
         # every step.
-        self.add_state("counts", torch.zeros(self.size**2 + 1, dtype=torch.int64), dist_reduce_fx="sum")
+        states = self.size**2 * kinds + 1
+        self.add_state("counts", torch.zeros(states, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Count a batch of class indices (B, *); ``valid`` (B,) is false for padding samples."""
-        if preds.shape != target.shape:
-            raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ in shape")
-        if preds.is_floating_point() or target.is_floating_point():
-            raise TypeError(f"class indices are integers, got preds {preds.dtype} and target {target.dtype}")
+    def count(
+        self, preds: Tensor, target: Tensor, valid: Tensor | None = None, *, kind: Tensor | None = None
+    ) -> None:
+        """Count class indices (B, *), and kinds 0..kinds-1 (B, *); ``valid`` (B,) is false for padding samples."""
+        _check(preds, target)
         preds, target = preds.long(), target.long()
         possible = (target >= 0) & (target < self.size) & (preds >= 0) & (preds < self.size)
-        stray, unused = self.size**2, self.size**2 + 1
-        bins = torch.where(possible, target * self.size + preds, stray)
+        pairs = target * self.size + preds
+        if kind is not None:
+            pairs = pairs * self.kinds + kind
+        stray = self.size**2 * self.kinds
+        unused = stray + 1
+        bins = torch.where(possible, pairs, stray)
         if self.ignore_index is not None:
             bins = bins.masked_fill(target == self.ignore_index, unused)
         if valid is not None:
@@ -49,9 +62,14 @@ class ConfusionMatrix(Metric):
         self.counts = self.counts + _histogram(bins.flatten(), unused + 1)[:unused]
 
     @property
+    def by_kind(self) -> Tensor:
+        """Counts (K, K, kinds) of this process, rows truth, columns prediction."""
+        return self.counts[:-1].view(self.size, self.size, self.kinds)
+
+    @property
     def confusion(self) -> Tensor:
-        """Counts (K, K) of this process, rows truth, columns prediction."""
-        return self.counts[:-1].view(self.size, self.size)
+        """Counts (K, K) of this process, rows truth, columns prediction, of all kinds together."""
+        return self.by_kind.sum(-1)
 
     def checked(self) -> Tensor:
         """The confusion matrix (K, K) as float64 on the CPU; LoupeError if there were impossible classes."""
@@ -69,13 +87,21 @@ class ConfusionMatrix(Metric):
         """The task's scores over all processes."""
 
 
+def _check(preds: Tensor, target: Tensor) -> None:
+    if preds.shape != target.shape:
+        raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ in shape")
+    if preds.is_floating_point() or target.is_floating_point():
+        raise TypeError(f"class indices are integers, got preds {preds.dtype} and target {target.dtype}")
+
+
 def _histogram(bins: Tensor, size: int) -> Tensor:
     """Counts of the values 0..size-1 of an int64 vector, without waiting for the device."""
-    if bins.device.type == "cpu":
-        return torch.bincount(bins, minlength=size)
-    # On a GPU bincount asks for the largest value and waits; histc with integers neither waits nor rounds.
-    if bins.device.type == "cuda":
+    # On a GPU bincount asks for the largest value and waits; histc with integers neither waits nor rounds, but is not
+    # allowed where deterministic algorithms are asked for: bincount is, and waits.
+    if bins.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
         return torch.histc(bins, bins=size, min=0, max=size).long()
+    if bins.device.type in ("cpu", "cuda"):
+        return torch.bincount(bins, minlength=size)
     return torch.zeros(size, dtype=torch.int64, device=bins.device).scatter_add_(
         0, bins, torch.ones_like(bins)
     )

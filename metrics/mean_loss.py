@@ -50,6 +50,18 @@ class MeanLoss(Metric):
         self.total = self.total + torch.where(weight > 0, value * weight, torch.zeros_like(value))
         self.weight = self.weight + weight
 
+    @property
+    def sums(self) -> Tensor:
+        """What this process has added up: values times weights, and weights, (2, T)."""
+        return torch.stack([self.total, self.weight])
+
+    def restore(self, sums: Tensor) -> None:
+        """Go on from the ``sums`` of an earlier run."""
+        self.update(
+            torch.zeros_like(self.total), torch.zeros_like(self.weight)
+        )  # torchmetrics counts updates
+        self.total, self.weight = sums.to(self.total).unbind(0)
+
     def compute(self) -> Tensor:
         """The mean so far, a scalar."""
         means = torch.where(self.weight > 0, self.total / self.weight, 0.0)

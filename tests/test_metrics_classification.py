@@ -1,14 +1,12 @@
-"""Classification and box scores: by hand, against scikit-learn, absent classes, and on two processes."""
+"""Classification and box scores: by hand, against scikit-learn, and absent classes."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -16,6 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchvision.ops import box_iou as torchvision_box_iou
 
 from errors import LoupeError
@@ -24,7 +23,7 @@ from metrics import BoxScores, ClassificationScores, box_iou
 
 def scores_of(preds: list[int], target: list[int], classes: int = 3) -> dict[str, Tensor]:
     scores = ClassificationScores(classes)
-    scores.update(torch.tensor(preds), torch.tensor(target))
+    scores.update(one_hot(torch.tensor(preds), classes), torch.tensor(target))
     return scores.compute()
 
 
@@ -64,10 +63,15 @@ def test_absent_classes_are_absent() -> None:
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 def test_padding_counts_nothing_and_no_picture_is_nan() -> None:
     scores = ClassificationScores(2)
-    scores.update(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([True, False]))
-    assert scores.compute()["accuracy"].item() == 1.0
+    logits = torch.tensor([[1.0, 0.0], [0.0, 9.0]])
+    scores.update(logits, torch.tensor([0, 0]), torch.tensor([True, False]))
+    found = scores.compute()
+    assert found["accuracy"].item() == 1.0
+    assert found["calibration_error"].item() == pytest.approx(1 - 1 / (1 + math.exp(-1)))
+    assert found["average_precision"].item() == 1.0 and found["auroc"].isnan(), "one class alone has no AUROC"
     scores.reset()
-    assert all(math.isnan(scores.compute()[name].item()) for name in ("accuracy", "balanced_accuracy", "f1"))
+    for empty in (scores, ClassificationScores(9)):
+        assert all(value.isnan() for value in empty.compute().values() if value.ndim == 0)
 
 
 def test_impossible_classes_are_reported() -> None:
@@ -92,6 +96,8 @@ def test_box_iou_as_torchvision() -> None:
 def test_box_scores_by_hand_and_as_scikit_learn() -> None:
     truth, preds = random_boxes(40, 2), random_boxes(40, 3)
     preds[:10] = truth[:10]
+    preds[11] = truth[11] + (truth[11, 2:] - truth[11, :2]).mul(0.3).repeat(2)  # IoU 0.49 / 1.51
+    preds[13] = truth[13] + (truth[13, 2:] - truth[13, :2]).mul(0.15).repeat(2)  # 0.72 / 1.28
     has_box = torch.arange(40) % 4 > 0
     confidence = torch.rand(40, generator=torch.Generator().manual_seed(4))
     confidence[5] = confidence[6]  # a tie
@@ -103,6 +109,8 @@ def test_box_scores_by_hand_and_as_scikit_learn() -> None:
     iou = torchvision_box_iou(preds, truth).diagonal()[has_box]
     assert found["box_iou"].item() == pytest.approx(iou.mean().item())
     assert found["box_iou_50"].item() == pytest.approx((iou >= 0.5).float().mean().item())
+    assert found["box_iou_75"].item() == pytest.approx((iou >= 0.75).float().mean().item())
+    assert 0.2 < found["box_iou_75"].item() < found["box_iou_50"].item()
     assert found["confidence_auroc"].item() == pytest.approx(roc_auc_score(has_box, confidence))
 
 
@@ -117,33 +125,3 @@ def test_what_cannot_be_judged_is_nan() -> None:
     )
     found = scores.compute()
     assert all(math.isnan(value.item()) for value in found.values()), "padding is no object"
-
-
-# --- two processes ------------------------------------------------------------------------------------------------
-
-
-def on_two(rank: int, file: str) -> None:
-    target = torch.tensor([0, 1, 2, 2, 1])
-    preds = torch.tensor([0, 1, 1, 2, 0])
-    truth, boxes = random_boxes(5, 5), random_boxes(5, 6)
-    has_box, confidence = torch.tensor([True, False, True, True, True]), torch.linspace(0, 1, 5)
-    alone_labels, alone_boxes = ClassificationScores(3), BoxScores()
-    alone_labels.update(preds, target)
-    alone_boxes.update(boxes, confidence, truth, has_box)
-    expected = {**alone_labels.compute(), **alone_boxes.compute()}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    labels, cropped = ClassificationScores(3), BoxScores()
-    # 0 2 4 here and 1 3 there, padded to three
-    rows = torch.tensor([0, 2, 4] if rank == 0 else [1, 3, 3])
-    valid = torch.tensor([True, True, rank == 0])
-    for part in (slice(0, 2), slice(2, 3)):
-        labels.update(preds[rows][part], target[rows][part], valid[part])
-        some = rows[part]
-        cropped.update(boxes[some], confidence[some], truth[some], has_box[some], valid[part])
-    for name, value in {**labels.compute(), **cropped.compute()}.items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=0, equal_nan=True)
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_count_each_picture_once(tmp_path: Path) -> None:
-    mp.start_processes(on_two, args=(str(tmp_path / "store"),), nprocs=2, start_method="spawn")
