@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from callbacks.checkpoint import RunCheckpoint
+from errors import LoupeError
 
 __all__ = ["WarmupAwareEarlyStopping"]
 
@@ -48,6 +50,11 @@ class WarmupAwareEarlyStopping(EarlyStopping):
         self.warmup_epochs = warmup_epochs
         self.restore_from = restore_from
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that was over stays so, unless it is to wait longer now."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch once the warm-up is over, unless it had no validation and so no score of its own."""
         fresh = pl_module.has_fresh(self.monitor)  # pyright: ignore[reportCallIssue]
@@ -64,11 +71,22 @@ class WarmupAwareEarlyStopping(EarlyStopping):
         return {**super().state_dict(), "measure": self.measure}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Load the best weights."""
-        if self.restore_from is None or not self.restore_from.best_model_path:
+        """Load the best weights: the first process reads them, on whose disk they are, and the others get them."""
+        if self.restore_from is None:
             return
-        trainer.strategy.barrier("best checkpoint is written")
-        checkpoint: dict[str, Any] = torch.load(
-            self.restore_from.best_model_path, map_location="cpu", weights_only=True
-        )
-        pl_module.load_state_dict(checkpoint["state_dict"])
+        path, problem = self.restore_from.best_model_path, ""
+        if trainer.is_global_zero and path:
+            try:
+                checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                pl_module.load_state_dict(checkpoint["state_dict"])
+            except (OSError, RuntimeError) as error:
+                problem = f"the best weights cannot be restored from {path}: {error}"
+        # Whether there is a file the first process alone knows, and all must do the same.
+        path, problem = trainer.strategy.broadcast((path, problem))
+        if problem:
+            raise LoupeError(problem)
+        if path and trainer.world_size > 1:
+            for tensor in pl_module.state_dict().values():
+                whole = tensor.contiguous()  # channels-last weights are not, and gloo wants them so
+                dist.broadcast(whole, src=0)
+                tensor.copy_(whole)

@@ -2,9 +2,11 @@
 
 import csv
 import math
+import os
 import re
+import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from callbacks.palette import palette
 from callbacks.run_directory import RunDirectory
+from errors import LoupeError
 
 __all__ = ["PredictionWriter", "cut", "mask_image"]
 
@@ -43,8 +46,9 @@ class PredictionWriter(Callback):
 
     A prediction is a dict with ``index`` (position in the predict data), ``row`` (columns of predictions.csv) and,
     where the task has one, ``mask`` (uint8, original size) or ``crop`` (x1, y1, x2, y2 in original pixels, or
-    None). Each process writes its own pictures and its own part of the table; the first one joins the parts in the
-    order of the input.
+    None). Each process writes its own pictures and its own part of the table as they come. In the end the parts go
+    through the process group to the first process, which writes the table in the order of the input, each picture
+    once. On machines that share no disk the pictures stay where they were made, and a line says where.
 
     Args:
         run: Where.
@@ -57,6 +61,8 @@ class PredictionWriter(Callback):
         self._file: TextIO | None = None
         self._names: list[str] = []
         self._columns: list[str] = []
+        self._pictures = 0
+        self._elsewhere = False
 
     @property
     def directory(self) -> Path:
@@ -66,13 +72,22 @@ class PredictionWriter(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open this process's part of the table."""
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        seen = ""
         if trainer.is_global_zero:
             self._put_earlier_aside()
             self.directory.mkdir(parents=True)
+            seen = f".of_{socket.gethostname()}_{os.getpid()}"
+            (self.directory / seen).touch()
         self._paths: Sequence[str] = data.predict_paths
         self._names = output_names(self._paths)
         self._columns = []
-        trainer.strategy.barrier("the folder is there")
+        seen = trainer.strategy.broadcast(seen)  # by now the folder is there
+        self._elsewhere = not (self.directory / seen).exists()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        trainer.strategy.barrier("all have looked")
+        if trainer.is_global_zero:
+            (self.directory / seen).unlink()
+        self._pictures = 0
         self._file = self._part(trainer.global_rank).open("w", newline="", encoding="utf-8")
 
     def on_predict_batch_end(
@@ -100,29 +115,51 @@ class PredictionWriter(Callback):
         self._file.flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Join the parts."""
+        """Join the parts; LoupeError where a picture is missing or is there twice."""
         assert self._file is not None
         self._file.close()
         self._file = None
-        trainer.strategy.barrier("all parts are written")
-        if not trainer.is_global_zero:
-            return
+        part = self._part(trainer.global_rank)
+        with part.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        where = f"{self._pictures} on {socket.gethostname()}: {self.directory.resolve()}"
+        mine = lines, data.unreadable_predict(), where if self._elsewhere and self._pictures else ""
         rows: list[list[str]] = []
         header: list[str] = ["index", "path"]
-        parts = [self._part(rank) for rank in range(trainer.world_size)]
-        for part in parts:
-            with part.open(newline="", encoding="utf-8") as file:
-                lines = list(csv.reader(file))
+        unreadable: set[int] = set()
+        away: list[str] = []
+        indices: list[int] = []
+        for rank in range(
+            trainer.world_size
+        ):  # one after the other: all check the numbers, one keeps the texts
+            lines, skipped, elsewhere = trainer.strategy.broadcast(mine, src=rank)
             header = lines[0] if lines else header
-            rows += lines[1:]
-        temporary = self.directory / ".predictions.csv"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([header[1:], *(row[1:] for row in sorted(rows, key=lambda row: int(row[0])))])
-        temporary.replace(self.directory / "predictions.csv")
-        for part in parts:
-            part.unlink()
-        print(f"{len(rows)} predictions in {self.directory}")
+            indices += [int(row[0]) for row in lines[1:]]
+            rows += lines[1:] if trainer.is_global_zero else []
+            unreadable.update(skipped)
+            away += [elsewhere] if elsewhere else []
+        batches = sum(int(count) for count in trainer.num_predict_batches)  # trainer.limit_predict_batches
+        asked = min(len(self._paths), batches * data.loader.batch_size)
+        refuse_miscount(indices, asked, unreadable)
+        if trainer.is_global_zero:
+            temporary = self.directory / ".predictions.csv"
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows(
+                    [header[1:], *(row[1:] for row in sorted(rows, key=lambda row: int(row[0])))]
+                )
+            temporary.replace(self.directory / "predictions.csv")
+            print(f"{len(rows)} predictions in {self.directory}")
+            if away:
+                print(
+                    f"note: the machines share no disk, so pictures named in predictions.csv lie elsewhere: "
+                    f"{'; '.join(away)}"
+                )
+        trainer.strategy.barrier("the table is written")
+        part.unlink()
+        if self._elsewhere and not any(self.directory.iterdir()):
+            self.directory.rmdir()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close this process's part; what is written stays."""
@@ -135,6 +172,7 @@ class PredictionWriter(Callback):
         path = self.directory / kind / f"{self._names[index]}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
+        self._pictures += 1
         return path.relative_to(self.directory).as_posix()
 
     def _save_crop(self, index: int, box_xyxy_px: Sequence[float] | None) -> str:
@@ -154,6 +192,26 @@ class PredictionWriter(Callback):
 
     def _part(self, rank: int) -> Path:
         return self.directory / f".part_{rank}.csv"
+
+
+def refuse_miscount(indices: Sequence[int], asked: int, unreadable: Collection[int]) -> None:
+    """LoupeError unless each of the first ``asked`` inputs is there once, but for those that could not be read.
+
+    >>> refuse_miscount([0, 2], 3, {1})
+    >>> refuse_miscount([0, 2, 2], 4, {1})
+    Traceback (most recent call last):
+        ...
+    errors.LoupeError: predict: of 4 pictures 1 has no prediction and 1 has more than one; there is no predictions.csv
+    """
+    count = Counter(indices)
+    missing = sum(index not in count and index not in unreadable for index in range(asked))
+    twice = sum(number > 1 for number in count.values())
+    if missing or twice:
+        none, more = ("has" if number == 1 else "have" for number in (missing, twice))
+        raise LoupeError(
+            f"predict: of {asked} pictures {missing} {none} no prediction and {twice} {more} more than one; "
+            f"there is no predictions.csv"
+        )
 
 
 def output_names(paths: Sequence[str]) -> list[str]:

@@ -36,14 +36,22 @@ class RunDirectory(Callback):
         existing: The folder of the run that goes on or is evaluated; None makes a new one.
         config: The resolved configuration as YAML text; alone it reproduces the run.
         config_dict: The same as plain data, kept in every checkpoint.
+        damaged: A last checkpoint that cannot be read; it is put aside when the run goes on from an older one.
     """
 
     def __init__(
-        self, parent: Path, *, existing: Path | None, config: str, config_dict: dict[str, Any] | None = None
+        self,
+        parent: Path,
+        *,
+        existing: Path | None,
+        config: str,
+        config_dict: dict[str, Any] | None = None,
+        damaged: Path | None = None,
     ) -> None:
         self.parent = parent
         self.config = config
         self.config_dict = config_dict or {}
+        self.damaged = damaged
         self._path = existing
         self._made: list[Path] = []
 
@@ -63,17 +71,33 @@ class RunDirectory(Callback):
         return self._path is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Claim the folder (first process), and tell the others."""
+        """Claim the folder (first process), and tell the others, also that there is none: they would wait for ever.
+
+        On a machine with a disk of its own the path names a folder that nobody makes: only the first process writes.
+        """
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         if self._path is None:
-            claimed = str(self._claim()) if trainer.is_global_zero else ""
-            self._path = Path(trainer.strategy.broadcast(claimed))
+            claimed, problem = "", ""
+            if trainer.is_global_zero:
+                try:
+                    claimed = str(self._claim())
+                except LoupeError as error:
+                    problem = str(error)
+            claimed, problem = trainer.strategy.broadcast((claimed, problem))
+            if problem:
+                raise LoupeError(problem)
+            self._path = Path(claimed)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write ``config.yaml``: not before all is found good, since a run that goes on has one already."""
         if trainer.is_global_zero and self.claimed:
+            for left in self.path.glob(".*"):  # by a process that was killed while it wrote
+                if left.is_file() and left.suffix[1:].isdigit():
+                    left.unlink(missing_ok=True)
             self._write_config(self.path)
+            if self.damaged is not None:
+                self.damaged.replace(self.damaged.with_name(f"{self.damaged.name}.damaged"))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A fit that failed before its first step leaves nothing behind."""

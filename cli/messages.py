@@ -5,9 +5,10 @@ import re
 import sys
 from typing import TextIO
 
+from cli.cluster import is_first_of_node, is_first_process, place_among_nodes
 from errors import LoupeError, nearest
 
-__all__ = ["print_once", "setting_error"]
+__all__ = ["print_on_each_node", "print_once", "setting_error"]
 
 _KINDS = {
     "PositiveInt": "a whole number above 0",
@@ -27,9 +28,16 @@ _KINDS = {
 
 
 def print_once(text: str, file: TextIO | None = None) -> None:
-    """Print on the first process only: under DDP all say and fail alike."""
-    if all(int(os.environ.get(name) or 0) == 0 for name in ("LOCAL_RANK", "RANK")):
+    """Print on the first process only: under DDP all say alike."""
+    if is_first_process(os.environ):
         print(text, file=file or sys.stdout, flush=True)
+
+
+def print_on_each_node(text: str, file: TextIO | None = None) -> None:
+    """Print on the first process of each node, whose disk and log are its own, with the node's number."""
+    if is_first_of_node(os.environ):
+        place = place_among_nodes(os.environ)
+        print(f"{place}: {text}" if place else text, file=file or sys.stdout, flush=True)
 
 
 def setting_error(message: str, known: list[str] | None = None) -> LoupeError:

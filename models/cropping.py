@@ -1,5 +1,6 @@
 """Croppers: where is the one object, how large is it, and is there one at all."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,15 +33,17 @@ class BoxHead(nn.Module):
     keeps centres inside the picture and sizes in ``min_size``..1.
     """
 
-    def __init__(self, channels: int, *, hidden: int = 128, min_size: float = 0.02) -> None:
+    def __init__(
+        self, channels: int, *, hidden: int = 128, min_size: float = 0.02, norm: str = "batch"
+    ) -> None:
         super().__init__()
         self.min_size = min_size
         self.mix = nn.Sequential(
             nn.Conv2d(channels, hidden, kernel_size=1, bias=False),
-            nn.BatchNorm2d(hidden),
+            _norm(norm, hidden),
             nn.SiLU(inplace=True),
             nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
+            _norm(norm, hidden),
             nn.SiLU(inplace=True),
         )
         self.proposal = nn.Conv2d(hidden, 4, kernel_size=1)
@@ -54,15 +57,29 @@ class BoxHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 5)."""
         x = self.mix(features)
-        # Coordinates need more than the 8 bits of bfloat16.
-        proposal, vote = self.proposal(x).float().flatten(2), self.vote(x).float().flatten(2)
+        # Coordinates need more than the 8 bits of bfloat16, and keep what trainer.precision=64-true gives.
+        proposal, vote = _wide(self.proposal(x)).flatten(2), _wide(self.vote(x)).flatten(2)
         share = vote.softmax(-1)
-        centre = proposal[:, :2] + _centres(x)
+        centre = proposal[:, :2] + _centres(x).to(proposal.dtype)
         box = (torch.cat([centre, proposal[:, 2:]], dim=1) * share).sum(-1)
         centre, size = box.sigmoid().split(2, dim=1)
         seen = (x.flatten(2) * share.to(x.dtype)).sum(-1)
         size = self.min_size + (1 - self.min_size) * size
-        return torch.cat([centre, size, self.confidence(seen).float()], dim=1)
+        return torch.cat([centre, size, _wide(self.confidence(seen))], dim=1)
+
+
+def _norm(norm: str, channels: int) -> nn.Module:
+    match norm:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(math.gcd(32, channels), channels)
+        case _:
+            raise LoupeError(f"head_norm is 'batch' or 'group', got {norm!r}")
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _centres(x: Tensor) -> Tensor:
@@ -117,12 +134,13 @@ def create_cropper(
     weights: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Cropper:
-    """The cropper of this name; see ``models.create_model``. ``options`` may also hold ``min_size`` and ``hidden``."""
+    """Of this name; see ``models.create_model``. ``options`` may also hold ``min_size``, ``hidden``, ``head_norm``."""
     if num_classes != 1:
         raise LoupeError(f"{name}: a cropper finds one kind of object, got num_classes {num_classes}")
     backbone = backbone_of(name, PRESETS, encoder)
     settings = dict(options or {})
     min_size, hidden = settings.pop("min_size", 0.02), settings.pop("hidden", 128)
+    norm = settings.pop("head_norm", "batch")
     if isinstance(min_size, bool) or not isinstance(min_size, (int, float)) or not 0 < min_size < 1:
         raise LoupeError(
             f"min_size is {min_size!r}; it is a share of the picture's side between 0 and 1, such as 0.02"
@@ -140,7 +158,7 @@ def create_cropper(
         )
     model = Cropper(
         network,
-        BoxHead(channels, hidden=hidden, min_size=min_size),
+        BoxHead(channels, hidden=hidden, min_size=min_size, norm=norm),
         mean_std=backbone_mean_std(backbone),
         in_channels=in_channels,
         channels_last=shape[0] != channels,

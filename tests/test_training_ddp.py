@@ -126,7 +126,11 @@ def test_one_folder_one_row_an_epoch_one_summary(pair: tuple[Path, Path, str]) -
     _, two, printed = pair
     run = only_run(two)
     assert [row["epoch"] for row in read_metrics(run)] == ["0", "1"]
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
     assert len(list(run.glob("events.*"))) == 1
     assert not [path for path in run.rglob(".*") if path.is_file()], "no temporary file stays"
     for line in ("epoch 1/2", "epoch 2/2", "  predict  ", "model: SegmentationModule"):
@@ -142,7 +146,7 @@ def test_test_scores_count_each_picture_once(pair: tuple[Path, Path, str], data:
         flags = ("--ckpt_path=best", "--trainer.strategy=auto") if processes == 1 else ("--ckpt_path=best",)
         printed = run(folder, data, *flags, processes=processes, command="test", config=config)
         tables.append([line for line in printed.splitlines() if "test/" in line])
-    assert len(tables[0]) == 4
+    assert len(tables[0]) == 5
     assert tables[0] == tables[1]
 
 
