@@ -1,43 +1,21 @@
-"""Checkpoints: `best` and `last` after every epoch, more within an epoch when asked, each written whole."""
+"""Checkpoints: `best` and `last` after every epoch, more within an epoch when asked, and one when a run is stopped."""
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from callbacks.checkpoint_files import CheckpointFolder
+from callbacks.loop_state import resume_loops, settle_loops, stands_at
 from callbacks.run_directory import RunDirectory
 from errors import LoupeError
 
-__all__ = ["AtomicCheckpointIO", "RunCheckpoint"]
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary name, forces it to the disk, and renames: no reader ever sees half a checkpoint."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
-    ) -> None:
-        """Save ``checkpoint`` at ``path``; the old file stays until the new one is whole."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+__all__ = ["RunCheckpoint"]
 
 
 class RunCheckpoint(Checkpoint):
@@ -45,14 +23,17 @@ class RunCheckpoint(Checkpoint):
 
     At the end of each epoch the state is saved once, as ``last``; when the monitored score is the best so far,
     ``best`` becomes another name of the same file. A score that is not a number is never the best, but until
-    there is one the first epoch stands in.
+    there is one the first epoch stands in. The ``last`` before is kept as ``previous``.
+
+    A state is saved between two optimizer steps, before a validation, or between two epochs, and only once the loggers
+    have what came before it: whatever a run that goes on from it writes, nothing is missing and nothing is double.
 
     Args:
         run: Where.
         monitor: The score's key.
         mode: min or max.
         measure: What makes a score comparable with that of an earlier part of the run.
-        every_n_steps: Optimizer steps between saves within an epoch (``step_000100.ckpt``, also ``last``).
+        every_n_steps: Optimizer steps between saves within an epoch (``step_00000100.ckpt``, also ``last``).
         every_minutes: Minutes between saves within an epoch.
         keep: How many of those to keep.
     """
@@ -78,7 +59,9 @@ class RunCheckpoint(Checkpoint):
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self._step = 0
+        self._due = False
         self._told = False
+        self._saved: tuple[int, int, bool] | None = None
         self._saved_at = time.monotonic()
 
     @property
@@ -92,8 +75,41 @@ class RunCheckpoint(Checkpoint):
         path = self.directory / "best.ckpt"
         return str(path) if path.exists() else ""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps from where the run begins, or goes on."""
+        resume_loops(trainer)
+        self._step = trainer.global_step
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero and self.run.claimed:
+            CheckpointFolder(self.directory).sweep()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Find that it is time to save; the loggers have not been told of this step yet, so not at once."""
+        stepped = trainer.global_step != self._step
+        self._step = trainer.global_step
+        if trainer.fast_dev_run or not stepped:  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if self.every_minutes is not None:
+            late = time.monotonic() - self._saved_at >= 60 * self.every_minutes
+            due = due or bool(trainer.strategy.broadcast(late))  # one clock decides for all processes
+        self._due = due
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save between two steps."""
+        self._save_if_due(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save between the last step and the validation."""
+        self._save_if_due(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch; Lightning calls this after validation and after the module's own hook."""
+        self._due = False
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             return
         # An epoch without validation (trainer.check_val_every_n_epoch) has no score, and is not the best.
@@ -110,39 +126,23 @@ class RunCheckpoint(Checkpoint):
         if improved:
             self.best_score = score
             self.best_epoch = trainer.current_epoch
-        self._save(trainer, "last.ckpt")
-        if improved and trainer.is_global_zero:
-            _alias(self.directory / "last.ckpt", self.directory / "best.ckpt")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the steps from where the run begins, or goes on."""
-        self._step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save within the epoch when it is time: after an optimizer step, never between its micro-batches."""
-        stepped = trainer.global_step != self._step
-        self._step = trainer.global_step
-        if trainer.fast_dev_run or not stepped:  # pyright: ignore[reportAttributeAccessIssue]
-            return
-        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
-        if self.every_minutes is not None:
-            late = time.monotonic() - self._saved_at >= 60 * self.every_minutes
-            due = due or bool(trainer.strategy.broadcast(late))  # one clock decides for all processes
-        if not due:
-            return
-        name = f"step_{trainer.global_step:08d}.ckpt"
-        self._save(trainer, name)
-        if trainer.is_global_zero:
-            _alias(self.directory / name, self.directory / "last.ckpt")
-            for old in sorted(self.directory.glob("step_*.ckpt"))[: -self.keep]:
-                old.unlink()
+        if (
+            stands_at(trainer)[1] == 0
+        ):  # not where trainer.max_steps ended it within: then the sums are still needed
+            _tell_loggers(trainer)
+        self._save(trainer, *(["best.ckpt"] if improved else []))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A polite request to end (SIGTERM) is granted after the state is saved; Lightning raises it between steps."""
-        if isinstance(exception, SIGTERMException) and trainer.training and not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            self._save(trainer, "last.ckpt")
+        """Save where a polite request to end (`Interruption`) is granted: on all processes, between two steps."""
+        asked = isinstance(exception, SIGTERMException) and trainer.global_step > 0
+        if asked and not trainer.fast_dev_run and self._saved != _place(trainer):  # pyright: ignore[reportAttributeAccessIssue]
+            self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say plainly where the fit stands."""
+        settle_loops(trainer, checkpoint["loops"])
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
@@ -170,17 +170,52 @@ class RunCheckpoint(Checkpoint):
             return True
         return score < self.best_score if self.mode == "min" else score > self.best_score
 
-    def _save(self, trainer: Trainer, name: str) -> None:
-        self._saved_at = time.monotonic()
-        trainer.save_checkpoint(self.directory / name, weights_only=False)
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if self._due and not trainer.sanity_checking:
+            self._due = False
+            self._save(trainer, f"step_{trainer.global_step:08d}.ckpt")
+            if trainer.is_global_zero:
+                CheckpointFolder(self.directory).prune_steps(self.keep)
+
+    def _save(self, trainer: Trainer, *others: str) -> None:
+        """Write ``last``, and the same under other names; LoupeError on all processes where that fails."""
+        for logger in trainer.loggers:
+            logger.save()  # what is on its way to a file must not be lost where the state is not
+        folder = CheckpointFolder(self.directory)
+        # Each process contributes; what Trainer.save_checkpoint does as well would leave the others waiting for ever
+        # where the first cannot write.
+        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # pyright: ignore[reportPrivateUsage]
+        failed = ""
+        if trainer.is_global_zero:
+            try:
+                trainer.strategy.checkpoint_io.save_checkpoint(content, folder.fresh)
+                folder.publish(*others)
+            except (OSError, LoupeError) as error:
+                failed = str(error).replace(folder.fresh.name, "last.ckpt")
+        failed = trainer.strategy.broadcast(failed)
+        if failed:
+            kept = (
+                "the one before it is still whole"
+                if (self.directory / "last.ckpt").exists()
+                else "none is there"
+            )
+            raise LoupeError(f"{failed}; {kept}. Make room and go on with --ckpt_path last")
+        self._saved, self._saved_at = _place(trainer), time.monotonic()
 
 
-def _alias(source: Path, target: Path) -> None:
-    """Make ``target`` another name of the file ``source``, or a copy where the file system has no links."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+def _place(trainer: Trainer) -> tuple[int, int, bool]:
+    return *stands_at(trainer), trainer.validating
+
+
+def _tell_loggers(trainer: Trainer) -> None:
+    """Hand the scores of the epoch to the loggers now, where Lightning (2.6) would do it after the last hook.
+
+    A run that is killed in between would have saved an epoch of which metrics.csv and TensorBoard do not know. When
+    Lightning comes to it there is nothing left to hand over.
+    """
+    connector = trainer._logger_connector  # pyright: ignore[reportPrivateUsage]
+    epoch_loop = trainer.fit_loop.epoch_loop
+    connector.on_epoch_end()
+    epoch_loop._batches_that_stepped -= 1  # pyright: ignore[reportPrivateUsage]  the step that they belong to
+    connector.update_train_epoch_metrics()
+    epoch_loop._batches_that_stepped += 1  # pyright: ignore[reportPrivateUsage]

@@ -78,11 +78,7 @@ class OpeningSummary(Callback):
                 f"{trainer.world_size}); only CUDA can share them, so scores differ from one process's"
             )
         if trainer.accumulate_grad_batches > 1:
-            lines.append(
-                f"note: a step averages the losses of {trainer.accumulate_grad_batches} micro-batches; a loss that is "
-                f"a ratio over the batch (dice, iou, tversky, boxes, class weights) is not exactly that of "
-                f"{training['batch_size']} images"
-            )
+            lines += _not_exact(pl_module, training["batch_size"], trainer.accumulate_grad_batches)
         print("", *(f"  {line}" for line in lines), "", sep="\n", flush=True)
 
 
@@ -107,12 +103,11 @@ class ClosingTable(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A run that was stopped says how it goes on."""
         stopped = isinstance(exception, (KeyboardInterrupt, SIGTERMException))
-        if stopped and trainer.state.fn == TrainerFn.FITTING and self.checkpoint is not None:
-            epochs = trainer.current_epoch + int(isinstance(exception, SIGTERMException))
-            if epochs and self.run.claimed:
-                print(
-                    f"stopped; go on with: {_command('fit', self.run.path / 'config.yaml')} last", flush=True
-                )
+        if not stopped or trainer.state.fn != TrainerFn.FITTING or self.checkpoint is None:
+            return
+        saved = isinstance(exception, SIGTERMException) and trainer.global_step > 0
+        if self.run.claimed and (saved or (self.run.path / "checkpoints" / "last.ckpt").exists()):
+            print(f"stopped; go on with: {_command('fit', self.run.path / 'config.yaml')} last", flush=True)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -151,6 +146,20 @@ class ClosingTable(Callback):
 
 def _command(name: str, config: Path) -> str:
     return f"python train.py {name} --config {config} --ckpt_path"
+
+
+def _not_exact(module: LightningModule, batch_size: int, micro_batches: int) -> list[str]:
+    """A warning where the loss of a step is not the sum of what its micro-batches make."""
+    criterion: Any = getattr(module, "criterion", None)
+    if getattr(criterion, "adds_up", True):
+        return []
+    parts = getattr(criterion, "losses", [criterion])
+    names = " and ".join(dict.fromkeys(part.name for part in parts if not part.adds_up))
+    return [
+        f"warning: training.loss {names} is a ratio over the pictures it sees at once: the mean over the "
+        f"{micro_batches} micro-batches of a step is not exactly that of its {batch_size} images; "
+        "per_image: true would be exact"
+    ]
 
 
 def _class_weights(module: LightningModule, loss: dict[str, Any]) -> list[str]:

@@ -25,6 +25,10 @@ class DataTime(Callback):
         self._taken = 0.0
         self._told = False
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of an epoch that goes on: Lightning does not start it once more."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._began, self._taken = time.perf_counter(), 0.0

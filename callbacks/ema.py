@@ -25,6 +25,7 @@ class ExponentialMovingAverage(WeightAveraging):
 
         super().__init__(use_buffers=False, avg_fn=average)
         self.decay = decay
+        self._swapped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Build the average beside the model."""
@@ -44,6 +45,11 @@ class ExponentialMovingAverage(WeightAveraging):
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the weights back where a validation had the average in their place: a checkpoint may be made now."""
+        if self._swapped:
+            self._swap_models(pl_module)
+
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -57,3 +63,7 @@ class ExponentialMovingAverage(WeightAveraging):
         """Take both back when a fit goes on."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        super()._swap_models(pl_module)
+        self._swapped = not self._swapped

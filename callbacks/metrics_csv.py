@@ -66,6 +66,17 @@ class MetricsCSV(Logger):
             writer.writerow({k: _field(v) for k, v in self._rows[number].items()})
         write_atomically(self.run.path / "metrics.csv", text.getvalue())
 
+    @property
+    def row(self) -> dict[str, float]:
+        """The newest row, that of the epoch at hand where there is one."""
+        return dict(self._rows[max(self._rows)]) if self._rows else {}
+
+    def go_on(self, epoch: int, row: dict[str, float]) -> None:
+        """Keep the rows of the epochs before ``epoch``, and of its own what was known of it."""
+        self._rows = self._read(before=epoch)
+        if row.get("epoch") == epoch:
+            self._rows[epoch] = dict(row)
+
     def _read(self, before: int) -> dict[int, dict[str, float]]:
         path = self.run.path / "metrics.csv"
         if not path.exists():

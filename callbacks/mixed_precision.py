@@ -75,6 +75,14 @@ class LossScale(Callback):
         pl_module.log("train/loss_scale", self._scale(trainer))
         pl_module.log("train/skipped_steps", float(self.skipped))
 
+    def state_dict(self) -> dict[str, int]:
+        """How many were skipped so far."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on counting."""
+        self.skipped = state_dict["skipped"]
+
     def _scale(self, trainer: Trainer) -> float:
         plugin = trainer.precision_plugin
         assert isinstance(plugin, MixedPrecisionPlugin) and plugin.scaler is not None

@@ -6,49 +6,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.run_directory import RunDirectory
-
-__all__ = ["RunTensorBoardLogger", "TensorBoardNetwork"]
-
-
-class RunTensorBoardLogger(TensorBoardLogger):
-    """Lightning's TensorBoard logger, writing straight into the run directory."""
-
-    def __init__(self, run: RunDirectory) -> None:
-        super().__init__(save_dir=str(run.parent.parent), name=run.parent.name, default_hp_metric=False)
-        self.run = run
-
-    @property
-    def log_dir(self) -> str:
-        """The run directory."""
-        return str(self.run.path)
-
-    @property
-    def root_dir(self) -> str:
-        """The run directory too: Lightning makes this folder, and a run that goes on may lie elsewhere."""
-        return str(self.run.path)
-
-    @property
-    def version(self) -> int:
-        """The run's number, as in ``version_3``; -1 before it is claimed."""
-        return self.run.number
-
-    @property
-    def experiment(self) -> SummaryWriter:
-        """The writer, once the run has its folder."""
-        if not self.run.claimed:
-            # Lightning asks by hasattr() before the folder is chosen, to have loggers open it (2.6, _call_setup_hook).
-            raise AttributeError("the run directory is not claimed yet")
-        return super().experiment
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Flush; the hyperparameters are in config.yaml already."""
-        self.experiment.flush()
+__all__ = ["TensorBoardNetwork"]
 
 
 class TensorBoardNetwork(Callback):
@@ -67,6 +28,14 @@ class TensorBoardNetwork(Callback):
         self.write_graph = write_graph
         self.write_images = write_images
         self._graph_written = False
+
+    def state_dict(self) -> dict[str, bool]:
+        """Whether the graph is there."""
+        return {"graph_written": self._graph_written}
+
+    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+        """Write the graph once, also where a run goes on."""
+        self._graph_written = state_dict["graph_written"]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -88,16 +57,15 @@ class TensorBoardNetwork(Callback):
         due = self.histogram_freq > 0 and trainer.current_epoch % self.histogram_freq == 0
         if not (due and trainer.is_last_batch):
             return
+        step = trainer.global_step - 1  # counted from 0, as Lightning counts the steps of scalars
         for writer in _writers(trainer):
             for name, weight in pl_module.named_parameters():
                 tag = name.removeprefix("model.").replace(".", "/")
-                _histogram(writer, f"weights/{tag}", weight, trainer.global_step)
+                _histogram(writer, f"weights/{tag}", weight, step)
                 if weight.grad is not None:
-                    _histogram(writer, f"gradients/{tag}", weight.grad, trainer.global_step)
+                    _histogram(writer, f"gradients/{tag}", weight.grad, step)
                 if self.write_images and weight.ndim >= 2:
-                    writer.add_image(
-                        f"weights/{tag}", weight_image(weight), trainer.global_step, dataformats="HW"
-                    )
+                    writer.add_image(f"weights/{tag}", weight_image(weight), step, dataformats="HW")
 
 
 def weight_image(weight: Tensor) -> Tensor:

@@ -15,16 +15,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import RunDirectory
-from cli.checkpoint_path import find_checkpoint, find_run, run_of
-from cli.layers import COMMANDS, Request, flatten
+from cli.checkpoint_path import find_run, run_of
+from cli.layers import COMMANDS, Request
 from cli.messages import print_once
 from cli.options import check_typed_block
 from cli.parser import LoupeParser
+from cli.resume import check_epochs, open_checkpoint, tell_differences
 from cli.trainer import trainer_arguments, trial_arguments
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
-from inference import read_checkpoint
 from lightning_modules import LoupeModule
 from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
@@ -127,29 +127,18 @@ class LoupeCLI(LightningCLI):
                     f"{self.config.subcommand} needs trained weights; give --ckpt_path best, last or a FILE"
                 )
             return
-        path = find_checkpoint(given, self.request.files, parent)
+        path, content, damaged = open_checkpoint(given, self.request.files, parent)
         config.ckpt_path = str(path)
         print_once(f"checkpoint: {path}")
-        try:
-            content = read_checkpoint(path)
-        except LoupeError as error:
-            raise LoupeError(f"--ckpt_path: {error}") from error
-        self.checkpoint = {key: content.get(key) for key in ("loupe", "config", "epoch")}
+        self.checkpoint = {key: content.get(key) for key in ("loupe", "config", "epoch", "global_step")}
         existing = run_of(path)
         if self.config.subcommand == "fit":
-            self._check_epochs(path, config.training.epochs)
+            check_epochs(path, content, config.training.epochs)
             if existing is not None and existing.parent.name != config.run.name:
                 existing = None  # under another name it is another run, which begins where this one stood
         if existing is None and self.config.subcommand != "fit":
             existing = _evaluation_directory(self.request.files, parent)
-        self.run = RunDirectory(parent, existing=existing, config="")
-
-    def _check_epochs(self, path: Path, epochs: int) -> None:
-        epoch = int(self.checkpoint["epoch"])
-        if epochs <= epoch:
-            raise LoupeError(
-                f"{path} was saved in epoch {epoch + 1}, and training.epochs is {epochs}; give a larger training.epochs"
-            )
+        self.run = RunDirectory(parent, existing=existing, config="", damaged=damaged)
 
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
@@ -173,7 +162,8 @@ class LoupeCLI(LightningCLI):
         self.run.config = text
         self.run.config_dict = yaml.safe_load(text)
         if self.config.subcommand == "fit" and self.checkpoint.get("loupe"):
-            _tell_differences(self.checkpoint.get("config") or {}, self.run.config_dict)
+            path = Path(str(config.ckpt_path))
+            tell_differences(path, self.checkpoint.get("config"), self.run.config_dict)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's Trainer with the arguments that `training` implies."""
@@ -181,7 +171,10 @@ class LoupeCLI(LightningCLI):
         given = dict(self._get(self.config_init, "trainer", default={}))
         try:
             path = str(self._get(self.config_init, "ckpt_path") or "")
-            arguments = trainer_arguments(str(self.subcommand), training, given, self.run, checkpoint=path)
+            step = self.checkpoint.get("global_step")
+            arguments = trainer_arguments(
+                str(self.subcommand), training, given, self.run, checkpoint=path, resumed_step=step
+            )
             if self.request.command == "check":
                 return self.trainer_class(**trial_arguments(given))
             return self.trainer_class(**{**arguments, **kwargs})
@@ -283,14 +276,3 @@ def _evaluation_directory(files: list[Path], parent: Path) -> Path | None:
         return find_run(files, parent)
     except LoupeError:
         return None  # a checkpoint from elsewhere: its results get a new run directory
-
-
-def _tell_differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    old, new = dict(flatten(dict(stored))), dict(flatten(dict(given)))
-    changed = [
-        key for key in {**old, **new} if old.get(key) != new.get(key) and key.split(".")[0] != "ckpt_path"
-    ]
-    if changed:
-        print_once("settings that differ from the checkpoint's (yours are used):")
-        for key in changed:
-            print_once(f"  {key}: {old.get(key)} -> {new.get(key)}")

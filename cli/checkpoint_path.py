@@ -1,8 +1,10 @@
 """Which checkpoint is meant: `--ckpt_path best | last | FILE`."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from cli.cluster import place_among_nodes
 from errors import LoupeError
 
 __all__ = ["find_checkpoint", "find_run", "run_of"]
@@ -26,7 +28,7 @@ def find_run(files: Iterable[Path], parent: Path) -> Path:
     if not versions:
         raise LoupeError(
             f"--ckpt_path: there is no run with checkpoints in {parent}; "
-            f"give --config RUN/config.yaml of the run, or --ckpt_path FILE"
+            f"give --config RUN/config.yaml of the run, or --ckpt_path FILE{_hint()}"
         )
     return max(versions, key=lambda p: int(p.name[8:]))
 
@@ -36,11 +38,19 @@ def find_checkpoint(given: str, files: Iterable[Path], parent: Path) -> Path:
     if given not in ("best", "last"):
         path = Path(given)
         if not path.is_file():
-            raise LoupeError(f"--ckpt_path: no file {given}; give best, last or an existing file")
+            raise LoupeError(f"--ckpt_path: no file {given}; give best, last or an existing file{_hint()}")
         return path
     folder = find_run(files, parent) / "checkpoints"
     path = folder / f"{given}.ckpt"
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in folder.glob("*.ckpt"))) or "none"
-        raise LoupeError(f"--ckpt_path {given}: no {path}; checkpoints there: {there}")
+        raise LoupeError(f"--ckpt_path {given}: no {path}; checkpoints there: {there}{_hint()}")
     return path
+
+
+def _hint() -> str:
+    """What is missing on one machine may be there on another."""
+    place = place_among_nodes(os.environ)
+    return (
+        f"; each node needs the run directory, on storage that all share (this is {place})" if place else ""
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.layers import Layer, Request, at, flatten, read_request
 from cli.merge import Merged, merge
-from cli.messages import print_once
+from cli.messages import print_on_each_node
 from cli.yaml_file import read_yaml
 from errors import LoupeError
 
@@ -64,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: LoupeError, origins: dict[str, str]) -> int:
-    print_once(f"error: {_message(error, origins)}", file=sys.stderr)
+    print_on_each_node(f"error: {_message(error, origins)}", file=sys.stderr)
     return 2
 
 
@@ -72,15 +72,16 @@ def _run(request: Request, words: list[str]) -> int:
     # Everything heavy is imported here: mistakes that the layers show need no torch.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from callbacks.interruption import exit_code
     from cli.app import LoupeCLI
+    from cli.full_disk import full_disk_told
     from cli.upstream_warnings import filter_upstream_warnings
 
-    with filter_upstream_warnings():
+    with filter_upstream_warnings(), full_disk_told():
         try:
             return LoupeCLI(request, words).exit_code
         except SIGTERMException:
-            # As shells say it; Lightning's own exit code would be 0, that of a run that was finished.
-            return 128 + 15
+            return exit_code()  # Lightning's own would be 0, that of a run that was finished
         except SystemExit as error:
             if isinstance(error.__context__, KeyboardInterrupt):
                 return 128 + 2
@@ -113,7 +114,7 @@ def _add_demo(request: Request) -> None:
 
 def _names_data(layer: Layer) -> bool:
     data = layer.values.get("data")
-    return isinstance(data, dict) and "class_path" in data
+    return isinstance(data, dict) and isinstance(data.get("class_path"), str)
 
 
 def _parser_words(request: Request, merged: Merged) -> list[str]:

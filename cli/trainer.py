@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,9 @@ from callbacks import (
     DataTime,
     EpochLines,
     ExponentialMovingAverage,
+    FiniteSteps,
+    Interruption,
+    LoggedSoFar,
     LossScale,
     MetricsCSV,
     OpeningSummary,
@@ -29,6 +33,8 @@ from callbacks import (
     resolve_precision,
     uses_cuda,
 )
+from cli.cluster import spread
+from cli.messages import print_once
 from cli.vocabulary import Training
 from datamodules import read_image
 from errors import LoupeError
@@ -37,16 +43,26 @@ __all__ = ["trainer_arguments", "trial_arguments"]
 
 
 def trainer_arguments(
-    command: str, training: Training, given: dict[str, Any], run: RunDirectory, *, checkpoint: str = ""
+    command: str,
+    training: Training,
+    given: dict[str, Any],
+    run: RunDirectory,
+    *,
+    checkpoint: str = "",
+    resumed_step: int | None = None,
 ) -> dict[str, Any]:
     """All arguments of the Trainer: what the user gave under `trainer`, and what `training` says.
 
-    The user's callbacks come first, and one of the same class takes the place of ours.
+    The user's callbacks come first, and one of the same class takes the place of ours. ``resumed_step``: the optimizer
+    steps that were done where this run goes on.
     """
     if given.get("use_distributed_sampler"):
         raise LoupeError(
             "trainer.use_distributed_sampler=true would share out what is shared out already; remove it"
         )
+    given, told = spread(given, os.environ)
+    if told:
+        print_once(told)
     users: list[Callback] = _as_list(given.get("callbacks"))
     ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
     if command == "predict":
@@ -58,6 +74,10 @@ def trainer_arguments(
         ours.append(LossScale())
     if command == "fit" and not _has_progress_bar(given):
         ours.append(EpochLines(training.monitor))
+    loggers = _loggers(command, training, given, run, resumed_step)
+    if command == "fit":
+        board = next((logger for logger in loggers if isinstance(logger, RunTensorBoardLogger)), None)
+        ours.append(LoggedSoFar(loggers[-1], board))
     arguments = dict(given)
     arguments.update(
         max_epochs=training.epochs,
@@ -65,7 +85,7 @@ def trainer_arguments(
         gradient_clip_val=training.gradient_clip,
         precision=precision,
         callbacks=[run, *users, *(c for c in ours if c is not run and not _replaced(c, users))],
-        logger=_loggers(command, training, given, run),
+        logger=loggers,
         log_every_n_steps=_log_every(training),
         default_root_dir=given.get("default_root_dir") or str(run.parent),
         plugins=_plugins(given),
@@ -125,7 +145,8 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
                 "trainer.enable_checkpointing=false leaves no best weights for training.early_stopping to restore; "
                 "add training.early_stopping.restore_best_weights=false"
             )
-    callbacks: list[Callback] = [run]
+    rate = float(training.learning_rate)
+    callbacks: list[Callback] = [run, FiniteSteps(training.on_nonfinite, learning_rate=rate)]
     if training.ema.enabled:
         callbacks.append(ExponentialMovingAverage(training.ema.decay))
     if training.tensorboard.enabled:
@@ -153,7 +174,8 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
         )
     if checkpoint is not None:
         callbacks.append(checkpoint)
-    return [*callbacks, DataTime(), OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
+    told = [OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
+    return [*callbacks, Interruption(), DataTime(), *told]
 
 
 def _measure(training: Training) -> str:
@@ -172,13 +194,15 @@ def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:
     return any(type(theirs) in family or isinstance(theirs, type(ours)) for theirs in users)
 
 
-def _loggers(command: str, training: Training, given: dict[str, Any], run: RunDirectory) -> Any:
+def _loggers(
+    command: str, training: Training, given: dict[str, Any], run: RunDirectory, resumed_step: int | None
+) -> Any:
     if command != "fit":
         return False
     users = given.get("logger")
     loggers = _as_list(users) if users not in (None, True, False) else []
     if training.tensorboard.enabled and not loggers:
-        loggers.append(RunTensorBoardLogger(run))
+        loggers.append(RunTensorBoardLogger(run, resumed_step=resumed_step))
     return [*loggers, MetricsCSV(run)]
 
 

@@ -162,6 +162,8 @@ class Training:
         gradient_clip: Largest norm of the gradient; null does not clip.
         ema: A running average of the weights.
         tensorboard: What TensorBoard is shown.
+        on_nonfinite: Where the loss or the gradient of a step is no number: stop the run, or skip the step (after ten
+            in a row it stops as well; a GPU is then waited for in each step).
         compile: Compile the network with torch.compile.
         checkpoint: When to save besides the end of each epoch.
     """
@@ -182,6 +184,7 @@ class Training:
     gradient_clip: PositiveFloat | None = None
     ema: ExponentialMovingAverage = field(default_factory=ExponentialMovingAverage)
     tensorboard: TensorBoard = field(default_factory=TensorBoard)
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     compile: bool = False
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 

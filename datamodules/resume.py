@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import lightning.pytorch as pl
+
 from errors import LoupeError
 
 __all__ = ["Cut", "ResumePoint"]
@@ -29,6 +31,14 @@ class ResumePoint:
 
     epoch: int = 0
     batch: int = 0
+
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> "ResumePoint":
+        """Where a fit stands between two batches; before the validation at an epoch's end, behind its last one."""
+        epoch = trainer.fit_loop.epoch_progress.current
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        over = epoch.processed > epoch.completed and done >= trainer.num_training_batches
+        return cls(epoch.completed + 1, 0) if over else cls(epoch.completed, done)
 
     def state(self, cut: Cut) -> dict[str, Any]:
         """Plain values for the checkpoint."""

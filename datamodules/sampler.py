@@ -154,8 +154,12 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         return self.num_global_batches * self.accumulate
 
     def __iter__(self) -> Iterator[list[Draw]]:  # type: ignore[override]
-        order = self.order()
+        # At once, not with the first list: an epoch of which all lists were had is never asked for one.
         skip, self.start = self.start, 0
+        return self._lists(skip)
+
+    def _lists(self, skip: int) -> Iterator[list[Draw]]:
+        order = self.order()
         cells = self.accumulate * self.world
         for step in range(self.num_global_batches):
             first = step * self.batch_size

@@ -1,7 +1,7 @@
 """What every task's module shares: building from the data, the steps, the scores, and what a checkpoint tells."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -13,12 +13,15 @@ from errors import unknown
 from lightning_modules.backbone_training import BackboneTraining
 from lightning_modules.card import make_card, refuse_other_classes, refuse_other_network, refuse_other_task
 from lightning_modules.criterion import DataFacts, create_criterion
-from lightning_modules.evaluation import Evaluation
+from lightning_modules.epoch_sums import keep_sums, log_again, take_sums
+from lightning_modules.evaluation import Evaluation, log_scores, names_logged
 from lightning_modules.optimization import create_optimization, refuse_divergence
-from losses import LOSSES, create_loss
+from lightning_modules.step_seed import seed_step
+from lightning_modules.training_loss import TrainingLoss
+from losses import LOSSES, Step, create_loss
 from metrics import MeanLoss
 from models import accepts_single_sample, set_backbone_frozen
-from optim import Schedule, penalty
+from optim import Schedule
 
 __all__ = ["Batch", "LoupeModule", "Stage"]
 
@@ -69,18 +72,19 @@ class LoupeModule(LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         self.weights, self.options = weights, options
-        factor = backbone_learning_rate_factor
-        self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
+        self.backbone_training = BackboneTraining(
+            freeze_backbone, unfreeze_epoch, backbone_learning_rate_factor
+        )
         self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
         self.multi_label = False
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
-        self.validated_epoch = -1
-        self.used_rate = 0.0
+        self.validated_epoch, self.used_rate, self.scores_so_far = -1, 0.0, dict[str, float]()
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
-        self.train_loss = MeanLoss(self.terms)
+        self.training_loss = TrainingLoss()
+        self.train_loss, self.train_regularizer = MeanLoss(self.terms), MeanLoss()
         self.evaluations = nn.ModuleDict()
         #: For each class the scores of the last validation or test: column -> one number a class.
         self.per_class: dict[str, list[float]] = {}
@@ -94,8 +98,15 @@ class LoupeModule(LightningModule, ABC):
         """The metric whose ``compute`` gives ``score_names``, and vectors ``NAME_per_class``."""
 
     @abstractmethod
-    def loss_terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What adds up to the loss of the global batch, (T,), and of how many samples here each is the mean, (T,)."""
+    def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
+        """What adds up to the loss of the global batch, (T,), and of how many samples here each is the mean, (T,).
+
+        With ``step`` the loss is the part that this batch is of an optimizer step.
+        """
+
+    @abstractmethod
+    def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
+        """What the loss must know of a step in micro-batches, these, for the first of which there are outputs."""
 
     @abstractmethod
     def update_scores(self, scores: Any, outputs: Tensor, batch: Batch) -> None:
@@ -167,11 +178,7 @@ class LoupeModule(LightningModule, ABC):
     @property
     def logged_names(self) -> list[str]:
         """Every key that a fit logs once an epoch, and `training.monitor` may therefore name."""
-        scores = [f"val/{name}" for name in ("loss", *self.score_names)]
-        classes = [
-            f"val/{name}_per_class/{c}" for name in self.class_score_names for c in self.class_names or []
-        ]
-        return ["train/loss", *scores, *classes]
+        return names_logged(self)
 
     @property
     def accepts_single_sample(self) -> bool:
@@ -187,16 +194,17 @@ class LoupeModule(LightningModule, ABC):
 
     def _shared_step(self, batch: Batch, stage: Stage) -> Tensor:
         outputs = self(batch["image"])
-        values, weights = self.loss_terms(outputs, batch)
         if stage == "train":
-            return self.log_training(values, weights)
+            return self.training_loss(self, outputs, batch)
+        values, weights = self.loss_terms(outputs, batch)
         evaluation = cast(Evaluation, self.evaluations[stage])
-        evaluation.loss.update(values, weights)
+        evaluation.add(values, weights, batch)
         self.update_scores(evaluation.scores, outputs, batch)
         return values.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss to descend: that of the batch, and the regularizer."""
+        """The loss to descend: that of the batch, or its part of a step in micro-batches, and the regularizer."""
+        self.used_rate = float(self.schedule.get_last_lr()[-1])
         return self._shared_step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -210,27 +218,8 @@ class LoupeModule(LightningModule, ABC):
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         """One prediction a valid sample."""
         outputs = self(batch["image"])
-        return [
-            {"index": int(batch["index"][i]), **self.prediction(outputs, batch, i)}
-            for i in range(len(outputs))
-            if bool(batch["valid"][i])
-        ]
-
-    def log_training(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Log the training loss; returns it with the regularizer's penalty added."""
-        loss = values.sum()
-        self.used_rate = float(self.schedule.get_last_lr()[-1])
-        self.train_loss.update(values, weights)
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        if self.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
-            self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        options = self.recipe["regularizer"]
-        if not options["enabled"]:
-            return loss
-        extra = penalty(self.network, l1=options["l1"], l2=options["l2"])
-        self.log("train/regularizer", extra.detach(), on_step=False, on_epoch=True, batch_size=1)
-        return loss + extra
+        numbered = enumerate(zip(batch["index"].tolist(), batch["valid"].tolist(), strict=True))
+        return [{"index": i, **self.prediction(outputs, batch, at)} for at, (i, valid) in numbered if valid]
 
     def on_fit_start(self) -> None:
         """Refuse a monitor that names a class the data does not have, now that the classes are known."""
@@ -238,9 +227,20 @@ class LoupeModule(LightningModule, ABC):
         if monitor not in self.logged_names:
             raise unknown("training.monitor", monitor, self.logged_names)
 
+    def on_train_start(self) -> None:
+        """Go on within an epoch: Lightning calls no hook for its start, and nothing might be logged of it any more."""
+        if self.trainer.fit_loop.epoch_loop.batch_progress.current.completed:
+            self.on_train_epoch_start()
+            log_again(self)
+
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone when its epoch has come."""
+        self.training_loss.forget()
         self.backbone_training.begin(self.network, self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make the random numbers of the step those that it has in any run."""
+        seed_step(self.current_epoch, batch_idx, self.global_rank)
 
     def on_after_backward(self) -> None:
         """Average a thawed backbone's gradients: DDP does not know of them."""
@@ -257,19 +257,11 @@ class LoupeModule(LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation set."""
-        self._log_scores("val")
+        self.per_class = log_scores(self, "val")
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test set."""
-        self._log_scores("test")
-
-    def _log_scores(self, stage: Stage) -> None:
-        values, self.per_class = cast(Evaluation, self.evaluations[stage]).finish()
-        for name in ("loss", *self.score_names):
-            self.log(f"{stage}/{name}", values[name], prog_bar=name == self.score_names[0])
-        for score in self.class_score_names:
-            for name, value in zip(self.class_names or [], self.per_class[score], strict=True):
-                self.log(f"{stage}/{score}_per_class/{name}", value)
+        self.per_class = log_scores(self, "test")
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""
@@ -279,6 +271,12 @@ class LoupeModule(LightningModule, ABC):
     def has_fresh(self, score: str) -> bool:
         """Whether ``score`` is of this epoch: in one without validation, that of an earlier epoch is still there."""
         return not score.startswith("val/") or self.validated_epoch == self.current_epoch
+
+    @property
+    def epoch_means(self) -> dict[str, MeanLoss]:
+        """What is added up over an epoch of training, by the name that it is logged under."""
+        extra = {"train/regularizer": self.train_regularizer}
+        return {"train/loss": self.train_loss} | (extra if self.recipe["regularizer"]["enabled"] else {})
 
     @property
     def schedule(self) -> Schedule:
@@ -294,7 +292,9 @@ class LoupeModule(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the card: all that is needed to use the weights without the data they were trained on."""
         checkpoint["loupe"] = make_card(self, self.class_names, self.input_contract, self.multi_label)
+        keep_sums(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what differs when the weights are of another network."""
         refuse_other_network(self.state_dict(), checkpoint["state_dict"])
+        take_sums(self, checkpoint)

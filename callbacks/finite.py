@@ -1,0 +1,168 @@
+"""A loss or a gradient that is no number: the run stops, or the step is left out, and the pictures are named."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from errors import LoupeError
+
+__all__ = ["FiniteSteps"]
+
+log = logging.getLogger(__name__)
+
+#: So many steps in a row are left out before the run stops after all.
+_MOST = 10
+#: So many pictures of a step are named.
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches."""
+
+    number: int
+    loss: Tensor
+    norm: Tensor
+    seen: list[tuple[Tensor, Tensor]]
+
+
+class FiniteSteps(Callback):
+    """Looks at the loss and the gradient of each optimizer step; nothing is saved before it was found finite.
+
+    ``stop``: raises LoupeError. The look is taken when the next batch comes, or before a validation: on a GPU the step
+    is over by then, and nobody waits for it. The weights in memory have taken the step, those on disk have not.
+
+    ``skip``: leaves the step out as if its pictures had not come, with the running statistics of norms and the sums of
+    the epoch as they were before, and says so; after ten in a row it stops. The look is taken before each step, which
+    a GPU has to be waited for.
+
+    Under float16 with loss scaling an overflow of the gradient is the scaler's business, so the loss alone counts.
+
+    Args:
+        action: ``stop`` or ``skip``.
+        learning_rate: Of the recipe, for the advice.
+    """
+
+    def __init__(self, action: Literal["stop", "skip"], *, learning_rate: float) -> None:
+        self.action = action
+        self.learning_rate = learning_rate
+        self.skipped = 0
+        self._in_a_row = 0
+        self._losses: list[Tensor] = []
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._pending: _Step | None = None
+        self._undo: list[Callable[[], Any]] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the step before, and remember what the step at hand is made of."""
+        self._look(trainer)
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._losses, self._seen = [], []
+            if self.action == "skip":
+                self._undo = [partial(tensor.copy_, tensor.clone()) for tensor in pl_module.buffers()]
+                means: Any = pl_module.epoch_means
+                self._undo += [partial(mean.restore, mean.sums) for mean in means.values()]
+        self._seen.append((batch["index"], batch["valid"]))
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Remember the loss of a micro-batch."""
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Find out, without waiting for the answer unless the step may have to be left out."""
+        loss = torch.stack(self._losses).sum()
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        if getattr(trainer.precision_plugin, "scaler", None) is None and gradients:
+            norm = torch.nn.utils.get_total_norm(gradients)
+        else:
+            norm = torch.zeros((), device=loss.device)
+        self._pending = _Step(trainer.global_step + 1, loss, norm, self._seen)
+        if self.action == "skip":
+            self._skip(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before what could be saved."""
+        self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before the epoch is saved."""
+        self._look(trainer)
+        if self.action == "skip":
+            pl_module.log("train/nonfinite_steps", float(self.skipped))
+
+    def state_dict(self) -> dict[str, int]:
+        """How many steps were left out."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on counting."""
+        self.skipped = state_dict["skipped"]
+
+    def _look(self, trainer: Trainer) -> None:
+        if self._pending is None:
+            return
+        told = self._told(trainer)
+        self._pending = None
+        if told:
+            raise LoupeError(told)
+
+    def _skip(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        told = self._told(trainer)
+        self._pending = None
+        if not told:
+            self._in_a_row = 0
+            return
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row > _MOST:
+            raise LoupeError(f"{told} It is the {self._in_a_row}th such step in a row")
+        log.warning("step left out: %s", told)
+        for parameter in pl_module.parameters():
+            parameter.grad = None  # an optimizer leaves such a parameter alone, its moments and decay too
+        for undo in self._undo:
+            undo()
+
+    def _told(self, trainer: Trainer) -> str:
+        """What was wrong with the pending step, "" where nothing was; the same on every process."""
+        step = self._pending
+        assert step is not None
+        if bool(torch.isfinite(step.loss) & torch.isfinite(step.norm)):
+            return ""
+        loss, norm = float(step.loss), float(step.norm)
+        what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        names = _names(trainer, step.seen)
+        advice = [f"a smaller training.learning_rate (it is {self.learning_rate:g})"]
+        if trainer.gradient_clip_val is None:
+            advice.append("training.gradient_clip=1")
+        if "mixed" in str(trainer.precision):
+            advice.append("training.mixed_precision=false")
+        if self.action == "stop":
+            advice.append("training.on_nonfinite=skip")
+        return (
+            f"{what} in step {step.number} (epoch {trainer.current_epoch + 1}), made of {names}. The checkpoints are "
+            f"from before it. Look at these pictures (python train.py check), or try {', '.join(advice)}."
+        )
+
+
+def _names(trainer: Trainer, seen: list[tuple[Tensor, Tensor]]) -> str:
+    """The pictures of a step, those of all processes."""
+    found: list[int] = [i for index, valid in seen for i in index[valid].tolist()]
+    if trainer.world_size > 1:
+        gathered: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(gathered, found)
+        found = [i for part in gathered for i in part]
+    paths = trainer.datamodule.train_paths  # pyright: ignore[reportAttributeAccessIssue]
+    named = ", ".join(str(paths[i]) for i in found[:_NAMED])
+    return f"{named} and {len(found) - _NAMED} more" if len(found) > _NAMED else named

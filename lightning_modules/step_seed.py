@@ -1,0 +1,20 @@
+"""The random numbers of a training step: those of dropout and stochastic depth."""
+
+import os
+
+import numpy as np
+import torch
+
+__all__ = ["seed_step"]
+
+
+def seed_step(epoch: int, batch: int, rank: int) -> None:
+    """Begin torch's random numbers anew for this micro-batch: a pure function of seed, epoch, batch and process.
+
+    So a run that goes on draws what it would have drawn, whatever validation or another library has drawn since,
+    and no generator of any device has to be kept. Without a seed (``seed_everything: false``) nothing is done.
+    """
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    if seed is not None:
+        words = np.random.SeedSequence([int(seed), epoch, batch, rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]) >> 1)
