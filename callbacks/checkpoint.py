@@ -151,7 +151,9 @@ class RunCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with the best so far, unless another score or another loss is watched now."""
         if state_dict["measure"] == self.measure:
-            self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+            score, epoch = state_dict["best_score"], state_dict["best_epoch"]
+            self.best_score = None if score is None else float(score)
+            self.best_epoch = None if epoch is None else int(epoch)
 
     def _score(self, trainer: Trainer) -> float:
         metrics: Mapping[str, Any] = trainer.callback_metrics

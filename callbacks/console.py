@@ -68,6 +68,7 @@ class OpeningSummary(Callback):
             f"training: {trainer.max_epochs} epochs of {steps} steps of {training['batch_size']} images, "
             f"{training['optimizer']['type']} {training['learning_rate']:g}, loss {training['loss']['type']}, "
             f"{trainer.precision} on {device}",
+            *_where_it_goes_on(trainer, pl_module),
             *_class_weights(pl_module, training["loss"]),
             f"run: {self.run.path}" if self.run.claimed else "run: nothing is kept (fast_dev_run)",
         ]
@@ -125,7 +126,7 @@ class ClosingTable(Callback):
         elif kept is not None and kept.best_score is not None:
             rows.append(("note", f"{kept.monitor} was never a number; best.ckpt is the first epoch's"))
         if self._first_step in (-1, trainer.global_step):  # -1: Lightning began no epoch
-            rows.append(("note", "there was nothing left to train; give a larger training.epochs"))
+            rows.append(("note", f"there was nothing left to train; {_what_ended(trainer)}"))
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         rows.append(("time", f"{minutes} min {seconds} s"))
         rows.append(("run", str(self.run.path)))
@@ -144,6 +145,12 @@ class ClosingTable(Callback):
         )
 
 
+def _what_ended(trainer: Trainer) -> str:
+    if trainer.should_stop:
+        return "early stopping had ended the run; give a larger training.early_stopping.patience"
+    return "give a larger training.epochs"
+
+
 def _command(name: str, config: Path) -> str:
     return f"python train.py {name} --config {config} --ckpt_path"
 
@@ -159,6 +166,22 @@ def _not_exact(module: LightningModule, batch_size: int, micro_batches: int) -> 
         f"warning: training.loss {names} is a ratio over the pictures it sees at once: the mean over the "
         f"{micro_batches} micro-batches of a step is not exactly that of its {batch_size} images; "
         "per_image: true would be exact"
+    ]
+
+
+def _where_it_goes_on(trainer: Trainer, pl_module: LightningModule) -> list[str]:
+    """A line for a run that goes on: from where, and what the schedule makes of it."""
+    if trainer.global_step == 0:
+        return []
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    batches = trainer.num_training_batches
+    within = ""
+    if trainer.fit_loop.restarting and done:
+        within = ", before its validation" if done >= batches else f", batch {done + 1} of {batches}"
+    schedule: Any = pl_module.schedule
+    return [
+        f"goes on: after {trainer.global_step} steps, in epoch {trainer.current_epoch + 1}{within}; the learning rate "
+        f"of the next step is {schedule.get_last_lr()[-1]:.4g}, that of the last was {float(pl_module.used_rate):.4g}"  # pyright: ignore[reportArgumentType]
     ]
 
 

@@ -64,7 +64,9 @@ class WarmupAwareEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting, unless another score or another loss is watched now; the patience is this run's."""
         if state_dict.get("measure") == self.measure:
-            super().load_state_dict({**state_dict, "patience": self.patience})
+            counts = {name: int(state_dict[name]) for name in ("wait_count", "stopped_epoch")}
+            best = state_dict["best_score"].reshape(())
+            super().load_state_dict({**counts, "best_score": best, "patience": self.patience})
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's, and what is measured."""

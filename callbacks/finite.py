@@ -108,7 +108,7 @@ class FiniteSteps(Callback):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on counting."""
-        self.skipped = state_dict["skipped"]
+        self.skipped = int(state_dict["skipped"])
 
     def _look(self, trainer: Trainer) -> None:
         if self._pending is None:

@@ -39,7 +39,9 @@ class LoggedSoFar(Callback):
         return {"row": self.table.row, "sizes": self.board.sizes() if self.board else {}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it."""
+        """Remember it; what is no number in it is met here, where a checkpoint can still be refused."""
+        for value in (*state_dict["row"].values(), *state_dict["sizes"].values()):
+            float(value)
         self._stored = state_dict
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -81,7 +81,7 @@ class LossScale(Callback):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on counting."""
-        self.skipped = state_dict["skipped"]
+        self.skipped = int(state_dict["skipped"])
 
     def _scale(self, trainer: Trainer) -> float:
         plugin = trainer.precision_plugin

@@ -35,7 +35,7 @@ class TensorBoardNetwork(Callback):
 
     def load_state_dict(self, state_dict: dict[str, bool]) -> None:
         """Write the graph once, also where a run goes on."""
-        self._graph_written = state_dict["graph_written"]
+        self._graph_written = bool(state_dict["graph_written"])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -20,11 +20,13 @@ from cli.layers import COMMANDS, Request
 from cli.messages import print_once
 from cli.options import check_typed_block
 from cli.parser import LoupeParser
+from cli.restoring import restoring_told
 from cli.resume import check_epochs, open_checkpoint, tell_differences
 from cli.trainer import trainer_arguments, trial_arguments
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
+from inference import taking_over
 from lightning_modules import LoupeModule
 from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
@@ -163,7 +165,8 @@ class LoupeCLI(LightningCLI):
         self.run.config_dict = yaml.safe_load(text)
         if self.config.subcommand == "fit" and self.checkpoint.get("loupe"):
             path = Path(str(config.ckpt_path))
-            tell_differences(path, self.checkpoint.get("config"), self.run.config_dict)
+            with taking_over(path):
+                tell_differences(path, self.checkpoint.get("config"), self.run.config_dict)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's Trainer with the arguments that `training` implies."""
@@ -231,7 +234,9 @@ class LoupeCLI(LightningCLI):
                 configs=self.request.files,
             )
         else:
-            super()._run_subcommand(subcommand)
+            path, step = self.config[subcommand].get("ckpt_path"), self.checkpoint.get("global_step")
+            with restoring_told(path, lambda: self.trainer.global_step == step):
+                super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)

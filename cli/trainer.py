@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
@@ -236,6 +237,9 @@ def _plugins(given: dict[str, Any]) -> list[Any]:
     plugins = _as_list(given.get("plugins"))
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        # Its own requeueing saves within a step, beside the run, and has later fits of the name go on from there.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
 
 

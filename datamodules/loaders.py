@@ -1,5 +1,6 @@
 """A DataLoader over one part of the data, as the settings want it."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from datamodules.workers import count_workers
 
 __all__ = ["WaitingLoader", "make_loader"]
 
+log = logging.getLogger(__name__)
+
 
 class WaitingLoader(DataLoader[Batch]):
     """A DataLoader that knows how long it kept the training waiting, and what else an optimizer step holds.
@@ -33,8 +36,6 @@ class WaitingLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         accumulate: int = getattr(self.sampler, "accumulate", 1)
         done: int = getattr(self.sampler, "start", 0)  # before the sampler forgets where it goes on
-        # The iterator is made at once, not with the first batch: of an epoch that is over no batch is asked for, and
-        # the sampler must not take the next one for it.
         batches = self._timed(super().__iter__())
         return batches if accumulate == 1 else _looking_ahead(batches, accumulate, done % accumulate)
 
@@ -74,6 +75,8 @@ def make_loader(
 ) -> WaitingLoader:
     """Workers for the cores at hand, shared among the processes of `trainer`; page-locked memory for its GPU."""
     workers = count_workers(options.num_workers, processes=trainer.num_devices if trainer else 1)
+    if not workers and options.prefetch != Loader.prefetch:
+        log.warning("data.loader.prefetch=%d has no effect without worker processes", options.prefetch)
     pin = options.pin_memory
     if pin == "auto":
         pin = trainer is not None and trainer.strategy.root_device.type == "cuda"

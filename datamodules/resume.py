@@ -13,11 +13,15 @@ __all__ = ["Cut", "ResumePoint"]
 
 @dataclass(frozen=True)
 class Cut:
-    """The numbers by which an epoch is cut into batches."""
+    """What decides which pictures an epoch has, in which order, and how it is cut into batches."""
 
     batch_size: int
     accumulate: int
     processes: int
+    pictures: int
+    seed: int
+    sampling: str
+    mixes: bool
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class ResumePoint:
     @classmethod
     def of(cls, trainer: pl.Trainer) -> "ResumePoint":
         """Where a fit stands between two batches; before the validation at an epoch's end, behind its last one."""
-        epoch = trainer.fit_loop.epoch_progress.current
+        epoch: Any = trainer.fit_loop.epoch_progress.current
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         over = epoch.processed > epoch.completed and done >= trainer.num_training_batches
         return cls(epoch.completed + 1, 0) if over else cls(epoch.completed, done)
@@ -55,7 +59,7 @@ class ResumePoint:
                 f"--ckpt_path: the checkpoint lies within an epoch, whose batches would be others now ({was}); "
                 f"resume with the same numbers, or from the end of an epoch"
             )
-        return cls(state.get("epoch", 0), state.get("batches_done", 0))
+        return cls(int(state.get("epoch", 0)), int(state.get("batches_done", 0)))
 
     def start(self, current_epoch: int) -> "ResumePoint":
         """Where a loader that is made in `current_epoch` starts: here, or with a later epoch's first batch.

@@ -135,7 +135,9 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         self.num_global_batches = -(-(size - self.dropped) // batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass."""
+        """Chooses the order of the next pass; one of another epoch than that to go on with leaves out nothing."""
+        if epoch != self.epoch:
+            self.start = 0
         self.epoch = epoch
 
     def resume(self, epoch: int, start: int) -> None:
@@ -154,12 +156,8 @@ class GlobalBatchSampler(SequentialSampler, DistributedSampler):  # type: ignore
         return self.num_global_batches * self.accumulate
 
     def __iter__(self) -> Iterator[list[Draw]]:  # type: ignore[override]
-        # At once, not with the first list: an epoch of which all lists were had is never asked for one.
-        skip, self.start = self.start, 0
-        return self._lists(skip)
-
-    def _lists(self, skip: int) -> Iterator[list[Draw]]:
         order = self.order()
+        skip, self.start = self.start, 0
         cells = self.accumulate * self.world
         for step in range(self.num_global_batches):
             first = step * self.batch_size

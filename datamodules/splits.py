@@ -1,5 +1,6 @@
 """Which samples train, validate and test."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from datamodules.texts import Texts
 from errors import LoupeError
 
 __all__ = ["GROUP", "split_samples"]
+
+log = logging.getLogger(__name__)
 
 #: The column that says which samples belong together: a patient, a place, a day.
 GROUP = "group"
@@ -47,6 +50,7 @@ def split_samples(
     shares = {"val": 0.0 if has_val or split.fold is not None else split.val}
     shares["test"] = 0.0 if has_val or has_test else split.test
     made = [part for part in PARTS if shares.get(part)]
+    _tell_without_effect(split, shares, drawn=bool(made) or split.fold is not None)
     if made or split.fold is not None:
         _draw(samples, rows, shares, split, strata, groups)
     if not len(rows["val"]) and not shares["val"] and split.fold is None:
@@ -102,6 +106,17 @@ def _draw(
     for part in PARTS:
         if part == "train" or shares.get(part) or (part == "val" and split.fold is not None):
             rows[part] = rows[part][np.argsort(place[rows[part]])]
+
+
+def _tell_without_effect(split: Split, shares: dict[str, float], *, drawn: bool) -> None:
+    """Warn of what the settings ask for and the data decides."""
+    used = {"val": shares["val"] > 0, "test": shares["test"] > 0, "seed": drawn}
+    for key, default in (("val", Split.val), ("test", Split.test), ("seed", Split.seed)):
+        given = getattr(split, key)
+        if given and given != default and not used[key]:
+            log.warning(
+                "data.split.%s=%s has no effect: the data names its parts, or folds are dealt", key, given
+            )
 
 
 def _check(split: Split) -> None:

@@ -72,9 +72,8 @@ class LoupeModule(LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         self.weights, self.options = weights, options
-        self.backbone_training = BackboneTraining(
-            freeze_backbone, unfreeze_epoch, backbone_learning_rate_factor
-        )
+        factor = backbone_learning_rate_factor
+        self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
         self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
         self.multi_label = False
@@ -250,9 +249,8 @@ class LoupeModule(LightningModule, ABC):
         """Log the learning rate of the last step, and show the monitored score to the schedule."""
         refuse_divergence(self.trainer, self.has_fresh, learning_rate=self.recipe["learning_rate"])
         self.log("train/learning_rate", self.used_rate)
-        monitor = self.recipe["monitor"]
-        score = self.trainer.callback_metrics.get(monitor)
-        if score is not None and self.has_fresh(monitor):
+        score = self.trainer.callback_metrics.get(self.recipe["monitor"])
+        if score is not None and self.has_fresh(self.recipe["monitor"]):
             self.schedule.observe(float(score))
 
     def on_validation_epoch_end(self) -> None:
@@ -285,7 +283,7 @@ class LoupeModule(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule of the recipe."""
-        return create_optimization(self.network, self.recipe, self.trainer, self.backbone_training)
+        return create_optimization(self)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -33,7 +34,9 @@ def take_sums(module: Any, checkpoint: dict[str, Any]) -> None:
     stored = checkpoint.get("epoch_so_far")
     if trainer is None or trainer.state.fn != "fit" or stored is None:
         return
-    module.used_rate, module.scores_so_far = float(stored["used_rate"]), dict(stored["scores"])
+    module.used_rate, module.scores_so_far = float(stored["used_rate"]), {
+        name: float(score) for name, score in stored["scores"].items()
+    }
     means: dict[str, MeanLoss] = module.epoch_means
     for name, mean in means.items():
         sums = stored["sums"].get(name)
@@ -59,6 +62,6 @@ def log_again(module: Any) -> None:
 def _from_all(sums: Tensor, trainer: Trainer) -> Tensor:
     if trainer.world_size == 1:
         return sums[None].cpu()
-    gathered = trainer.strategy.all_gather(sums.to(trainer.strategy.root_device))
-    assert isinstance(gathered, torch.Tensor)
-    return gathered.cpu()
+    parts = [torch.empty_like(sums) for _ in range(trainer.world_size)]
+    dist.all_gather(parts, sums.contiguous())
+    return torch.stack(parts).cpu()

@@ -15,17 +15,16 @@ from optim import create_optimizer, create_schedule
 __all__ = ["create_optimization", "refuse_divergence"]
 
 
-def create_optimization(
-    network: nn.Module, recipe: Mapping[str, Any], trainer: Trainer, backbone: BackboneTraining
-) -> Any:
+def create_optimization(module: Any) -> Any:
     """Optimizer and schedule as Lightning wants them; the schedule steps once per optimizer step.
 
     Args:
-        network: From ``create_model``.
-        recipe: The `training:` section as plain data.
-        trainer: Knows how many steps there will be.
-        backbone: How fast the backbone learns.
+        module: A LoupeModule that is built, with a trainer that knows how many steps there will be.
     """
+    network: nn.Module = module.network
+    trainer: Trainer = module.trainer
+    recipe: Mapping[str, Any] = module.recipe
+    backbone: BackboneTraining = module.backbone_training
     if not recipe:
         raise LoupeError("this module has no training recipe; give training=Training(...).as_dict()")
     clips = recipe["gradient_clip"] is not None

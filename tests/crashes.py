@@ -116,8 +116,10 @@ class SignalAt(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self.step and trainer.global_rank == self.rank:
-            self.step = 0  # several micro-batches end with the same number
+        stepped = (
+            batch_idx + 1
+        ) % trainer.accumulate_grad_batches == 0  # other micro-batches have the same number
+        if stepped and trainer.global_step == self.step and trainer.global_rank == self.rank:
             os.kill(os.getpid(), self.number)
 
 

@@ -115,6 +115,8 @@ def recover(reference: Reference, folder: Path, crashes: list[tuple[int, str]]) 
     """Run into these crashes one after the other, go on after each, and be the run that was left alone in the end."""
     words, run, code = reference.words, None, 0
     for at, what in [*crashes, (0, "nothing")]:
+        steps = folder / "steps.txt"
+        steps.unlink(missing_ok=True)
         code = finish(words, folder, Moments(at, what))
         if code == 0:
             break  # it was over before, or asked to end when there was nothing left to do
@@ -128,7 +130,8 @@ def recover(reference: Reference, folder: Path, crashes: list[tuple[int, str]]) 
             run.rmdir()
             run = None
             continue
-        lost = int((folder / "steps.txt").read_text(encoding="utf-8")) - load(run, "last")["global_step"]
+        saved = load(run, "last")["global_step"]
+        lost = int(steps.read_text(encoding="utf-8")) - saved if steps.exists() else 0
         assert lost <= (EVERY if what in ("SIGKILL", "full") else 0), f"{lost} steps lost by {what} at {at}"
         words = ["fit", f"--config={run / 'config.yaml'}", "--ckpt_path=last"]
     assert code == 0, printed(folder)[-3000:]
