@@ -1,7 +1,7 @@
 # What a developer runs, and what CI runs: `make check`. Everything uses the Python of the active environment.
 PYTHON ?= python
 
-.PHONY: help install format lint types test test-all demo check
+.PHONY: help install format lint types test test-all soak demo check
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,7 +24,10 @@ test:            ## the default tests, some minutes on two cores
 	$(PYTHON) -m pytest
 
 test-all:        ## the slow ones as well
-	$(PYTHON) -m pytest -m ""
+	$(PYTHON) -m pytest -m "not soak"
+
+soak:            ## kills at random points and thousands of hostile inputs, an hour on two cores
+	$(PYTHON) -m pytest -m soak --timeout=3600
 
 demo:            ## train the demo of each task in a fresh folder, and see that it learned
 	$(PYTHON) .ci/demo.py

@@ -18,7 +18,7 @@ def seed_step(epoch: int, batch: int, rank: int) -> None:
     if seed is not None:
         words = np.random.SeedSequence([int(seed), epoch, batch, rank]).generate_state(1, np.uint64)
         number = int(words[0]) >> 1
-        # torch.manual_seed does the same, and formats a stack trace where CUDA is not in use: 0.1 ms a step (torch 2.15)
+        # torch.manual_seed does the same, and formats a stack trace where CUDA is not in use: 0.1 ms (torch 2.15)
         torch.default_generator.manual_seed(number)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed(number)

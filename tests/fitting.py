@@ -80,7 +80,7 @@ class Probe(Callback):
             self.states.append(copy_state(pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.batches.append({name: value.clone() for name, value in batch.items()})
+        self.batches.append({k: value.clone() for k, value in batch.items() if isinstance(value, Tensor)})
         self.rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
         self.modes.append(pl_module.network.backbone.training)
 

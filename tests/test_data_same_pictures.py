@@ -104,6 +104,7 @@ def samples(data: Any, *, mixed: bool) -> dict[Place, dict[str, Tensor]]:
             assert "mix" not in batch
             if not batch["image"].is_floating_point():
                 batch["image"] = batch["image"] / 255  # as MixUp elsewhere in the batch makes it
+        batch.pop("ahead", None)  # of other micro-batches
         for number, draw in enumerate(draws):
             if draw.valid:
                 place = (draw.epoch, draw.position)

@@ -81,11 +81,12 @@ def test_test_prints_and_keeps_a_row_for_each_class(
     scores = json.loads((run_of(classifier) / "test.json").read_text())["scores"]
     assert {"test/loss", "test/accuracy", "test/balanced_accuracy", "test/f1"} <= set(scores)
     table = rows_of(run_of(classifier) / "test_classes.csv")
-    assert list(table[0]) == ["class", "precision", "recall", "f1", "count"]
+    columns = ["class", "precision", "recall", "f1", "auroc", "average_precision", "count"]
+    assert list(table[0]) == columns
     assert [(row["class"], row["count"]) for row in table] == [("left", "2"), ("right", "2")]
     recalls = [float(row["recall"]) for row in table]
     assert scores["test/balanced_accuracy"] == pytest.approx(sum(recalls) / 2, abs=1e-6)
-    assert ["class", "precision", "recall", "f1", "count"] in [line.split() for line in out.splitlines()]
+    assert columns in [line.split() for line in out.splitlines()]
     # ... and is right about it: predict says the same of the same pictures
     use(loupe, monkeypatch, classifier, "predict", "--data.predict_path=data/test")
     said = [row["label"] == Path(row["path"]).parent.name for row in latest_predictions(classifier)]
