@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,8 +38,9 @@ class _Step:
 class FiniteSteps(Callback):
     """Looks at the loss and the gradient of each optimizer step; nothing is saved before it was found finite.
 
-    ``stop``: raises LoupeError. The look is taken when the next batch comes, or before a validation: on a GPU the step
-    is over by then, and nobody waits for it. The weights in memory have taken the step, those on disk have not.
+    ``stop``: raises LoupeError. The look is taken when the next batch comes, on a GPU one batch later still, when
+    nobody has to wait for the answer, and in any case before a validation and before a checkpoint. The weights in
+    memory have taken the step, those on disk have not.
 
     ``skip``: leaves the step out as if its pictures had not come, with the running statistics of norms and the sums of
     the epoch as they were before, and says so; after ten in a row it stops. The look is taken before each step, which
@@ -58,14 +60,14 @@ class FiniteSteps(Callback):
         self._in_a_row = 0
         self._losses: list[Tensor] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._pending: _Step | None = None
+        self._pending: deque[_Step] = deque()
         self._undo: list[Callable[[], Any]] = []
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the step before, and remember what the step at hand is made of."""
-        self._look(trainer)
+        """Look at the steps before, and remember what the step at hand is made of."""
+        self._look(trainer, all_but=0 if pl_module.device.type == "cpu" else 1)
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._losses, self._seen = [], []
             if self.action == "skip":
@@ -88,7 +90,7 @@ class FiniteSteps(Callback):
             norm = torch.nn.utils.get_total_norm(gradients)
         else:
             norm = torch.zeros((), device=loss.device)
-        self._pending = _Step(trainer.global_step + 1, loss, norm, self._seen)
+        self._pending.append(_Step(trainer.global_step + 1, loss, norm, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
 
@@ -102,6 +104,12 @@ class FiniteSteps(Callback):
         if self.action == "skip":
             pl_module.log("train/nonfinite_steps", float(self.skipped))
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look before anything is written, whoever saves."""
+        self._look(trainer)
+
     def state_dict(self) -> dict[str, int]:
         """How many steps were left out."""
         return {"skipped": self.skipped}
@@ -110,17 +118,14 @@ class FiniteSteps(Callback):
         """Go on counting."""
         self.skipped = int(state_dict["skipped"])
 
-    def _look(self, trainer: Trainer) -> None:
-        if self._pending is None:
-            return
-        told = self._told(trainer)
-        self._pending = None
-        if told:
-            raise LoupeError(told)
+    def _look(self, trainer: Trainer, *, all_but: int = 0) -> None:
+        while len(self._pending) > all_but:
+            told = self._told(trainer, self._pending.popleft())
+            if told:
+                raise LoupeError(told)
 
     def _skip(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        told = self._told(trainer)
-        self._pending = None
+        told = self._told(trainer, self._pending.pop())
         if not told:
             self._in_a_row = 0
             return
@@ -134,10 +139,8 @@ class FiniteSteps(Callback):
         for undo in self._undo:
             undo()
 
-    def _told(self, trainer: Trainer) -> str:
-        """What was wrong with the pending step, "" where nothing was; the same on every process."""
-        step = self._pending
-        assert step is not None
+    def _told(self, trainer: Trainer, step: _Step) -> str:
+        """What was wrong with a step, "" where nothing was; the same on every process."""
         if bool(torch.isfinite(step.loss) & torch.isfinite(step.norm)):
             return ""
         loss, norm = float(step.loss), float(step.norm)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from callbacks import FiniteSteps
 from cli import main
 from tests.crashes import assert_identical
 from tests.fitting import CONFIG, SMALL, Fitter, options, write_pictures
@@ -167,3 +168,27 @@ def test_skipped_steps_are_counted_in_the_table(
     assert [row.split(",")[column] for row in rows] == ["1", "2", "2"]
     losses = [row.split(",")[header.split(",").index("train/loss")] for row in rows]
     assert all(losses), "the sums of the epoch have not seen the step"
+
+
+@pytest.mark.parametrize("every", [1, None], ids=["saved-at-each-step", "saved-at-the-end-of-epochs"])
+def test_a_look_that_comes_late_is_not_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fit: Fitter,
+    data: Path,
+    every: int | None,
+) -> None:
+    """As on a GPU, where the newest step is left for later: nothing is saved before it was looked at."""
+    look = FiniteSteps._look
+
+    def late(self: FiniteSteps, trainer: Any, *, all_but: int | None = None) -> None:
+        look(self, trainer, all_but=0 if all_but is None else 1)
+
+    monkeypatch.setattr(FiniteSteps, "_look", late)
+    saves = [f"--training.checkpoint.every_n_steps={every}"] if every else []
+    assert run(data, Poison([5]), *saves, monkeypatch=monkeypatch) == 2
+    assert "in step 5 (epoch 2)" in capsys.readouterr().err
+    (checkpoints,) = (fit.folder / "runs").glob("*/version_*/checkpoints")
+    last = torch.load(checkpoints / "last.ckpt", map_location="cpu", weights_only=True)
+    assert last["global_step"] == (4 if every else 3)
+    assert all(bool(t.isfinite().all()) for t in last["state_dict"].values())
