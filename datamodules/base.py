@@ -168,7 +168,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Finds the files and checks what can be checked without decoding pictures; a second call finds nothing new."""
         if stage == "predict":
             if not self.predict_paths:
-                self.predict_paths = find_predict_paths(self.predict_path)
+                self.predict_paths = find_predict_paths(
+                    self.predict_path, outside_root=self.read.outside_root
+                )
             return
         if stage == "fit":
             self._resume = ResumePoint()  # an earlier fit's; a checkpoint is loaded after this
@@ -186,6 +188,10 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
     def describe(self) -> list[str]:
         """A few lines for the opening summary of a run."""
         return describe_data(self)
+
+    def to_evaluate(self, part: str) -> tuple[int, list[int]]:
+        """How many samples a part has, and the positions of those that this process could not read and left out."""
+        return len(self.samples[part]), self._datasets.unreadable(part)
 
     @property
     def mixes(self) -> bool:
@@ -212,11 +218,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         trainer = self.trainer
         if trainer is None or trainer.state.fn != "fit":
             return {}
-        done, whole = (
-            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
-            int(trainer.num_training_batches),
-        )
-        return ResumePoint(trainer.current_epoch + done // whole, done % whole).state(self._cut())
+        return ResumePoint.of(trainer).state(self._cut())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the batch that would have come next; Lightning calls this before the loaders are made.
@@ -228,7 +230,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def _cut(self) -> Cut:
         accumulate = int(self.trainer.accumulate_grad_batches) if self.trainer else 1
-        return Cut(self.loader.batch_size, accumulate, self._processes()[0])
+        size, how = len(self.samples["train"]), self.loader.sampling
+        processes = self._processes()[0]
+        return Cut(self.loader.batch_size, accumulate, processes, size, global_seed(), how, self.mixes)
 
     def train_dataloader(self) -> WaitingLoader:
         """Batches of the training part, shuffled and augmented."""
@@ -263,6 +267,10 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Batches of `predict_paths`, in order, without annotations."""
         return self._in_order(self._datasets.of_pictures(self.predict_paths))
 
+    def unreadable_predict(self) -> list[int]:
+        """Positions in `predict_paths` that this process left out, since they could not be read."""
+        return self._datasets.unreadable("predict")
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Mixes the pictures of a training batch that are to be mixed, on the device."""
         return mix_batch(batch, self.num_classes) if "mix" in batch else batch
@@ -272,8 +280,11 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
             return
         self.size_hw  # noqa: B018  what is wrong with a setting is said before any file is read
         create_augmentation(self.augment, turns=self.turns, channels=self.read.in_channels)
-        source = find_source(self.root, self.dataset, demo_file=self.demo_file, gives=self.gives)
-        found = self.found = self.find_samples(source)
+        try:
+            source = find_source(self.root, self.dataset, demo_file=self.demo_file, gives=self.gives)
+            found = self.found = self.find_samples(source)
+        except OSError as error:  # a folder that may not be read, a name that is too long
+            raise LoupeError(f"data.root {self.root} cannot be read: {error}") from error
         samples, self.split_origin = split_samples(found, self.split, self.strata(found), self.problems)
         self.class_names = self.find_classes(samples)
         self.num_classes = len(self.class_names)

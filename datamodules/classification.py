@@ -78,7 +78,9 @@ class ClassificationDataModule(LoupeDataModule):
 
     def find_samples(self, root: Path) -> Samples:
         """Pictures with the column `label`."""
-        samples = find_labels(root, self.problems)
+        # of a named set Loupe has written the manifest, and torchvision keeps the pictures
+        outside = self.read.outside_root or self.dataset is not None
+        samples = find_labels(root, self.problems, outside_root=outside)
         self.multi_label = "labels" in samples.columns
         return samples
 

@@ -1,6 +1,8 @@
 """Picture and mask files as tensors: upright, of the channels that are asked for, or refused by name."""
 
 import io
+import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +15,7 @@ from torchvision.io import ImageReadMode  # and torch.ops.image with it
 
 from datamodules.channels import Pixels, ValueRange, to_channels, to_display, to_unit_range
 from datamodules.members import file_of, read_member
+from datamodules.picture_limits import claims_too_much, formats
 from datamodules.png import is_deep_colour, is_intact
 from datamodules.tiff import TIFF, decode_tiff, needs_tifffile, tiff_size_hw
 from errors import LoupeError
@@ -56,10 +59,14 @@ DAMAGED = (
     KeyError,
     IndexError,
     EOFError,
-    OverflowError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
 )
 
 
@@ -141,7 +148,7 @@ def image_size_hw(path: str | Path) -> tuple[int, int]:
     """Height and width of the upright picture in pixels, from the file's header alone."""
     try:
         source = path if file_of(path) == str(path) else io.BytesIO(read_bytes(path))
-        with Image.open(source) as image:
+        with Image.open(source, formats=formats()) as image:
             width, height = image.size
             if image.format == "TIFF":  # some versions of Pillow turn its size already, and only that
                 width, height = int(image.tag_v2[_TIFF_WIDTH]), int(image.tag_v2[_TIFF_HEIGHT])  # pyright: ignore
@@ -163,12 +170,19 @@ def read_bytes(path: str | Path) -> bytes:
     """What is in the file, or in this member of a shard; UnreadableError where it cannot be opened or is empty."""
     try:
         data = read_member(path)
-        data = Path(path).read_bytes() if data is None else data
-    except OSError as error:
-        raise UnreadableError(f"cannot open {path}: {error.strerror or error}") from error
+        data = _read_file(path) if data is None else data
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise UnreadableError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise UnreadableError(f"{path} is an empty file")
     return data
+
+
+def _read_file(path: str | Path) -> bytes:
+    mode = os.stat(path).st_mode  # noqa: PTH116  the name as it is, which costs less than a Path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("it is a pipe or a device")  # reading it may never end
+    return Path(path).read_bytes()
 
 
 def _decode_fast(data: bytes) -> Pixels | None:
@@ -176,6 +190,8 @@ def _decode_fast(data: bytes) -> Pixels | None:
     is_jpeg = data.startswith(JPEG)
     if _decode is None or not (is_jpeg or is_deep_colour(data)):
         return None
+    if claims_too_much(data):
+        return None  # Pillow refuses it by name
     if not is_jpeg and not is_intact(data):
         return None  # a damaged PNG ends the process there (torchvision 0.29), and not in PIL
     try:
@@ -196,6 +212,10 @@ def _decode_with_pil(data: bytes, path: str | Path) -> Pixels:
             return Pixels(torch.from_numpy(np.array(image).astype(np.uint16))[None])
         return Pixels(torch.from_numpy(np.array(image))[None])
     if is_deep_colour(data):
+        if _decode is not None:
+            raise UnreadableError(
+                f"cannot read {path}: a checksum, a chunk or the length of its rows is wrong"
+            )
         raise LoupeError(
             f"{path} has 16 bits a channel, of which Pillow keeps 8; it needs torchvision's decoder"
         )
@@ -209,7 +229,7 @@ def _decode_with_pil(data: bytes, path: str | Path) -> Pixels:
 
 def _open_upright(data: bytes, path: str | Path) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=formats())
         if getattr(image, "n_frames", 1) > 1:
             raise LoupeError(
                 f"{path} holds {getattr(image, 'n_frames', 1)} pictures; save one picture a file"

@@ -4,8 +4,29 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["file_of", "is_remote", "member_entry", "open_shard", "read_member"]
+__all__ = ["PROTOCOLS", "file_of", "is_remote", "member_entry", "open_shard", "read_member"]
 
+#: The addresses of other machines; fsspec knows more, some of which are names of local files.
+PROTOCOLS = frozenset(
+    {
+        "abfs",
+        "abfss",
+        "adl",
+        "az",
+        "gcs",
+        "gs",
+        "hdfs",
+        "hf",
+        "http",
+        "https",
+        "memory",
+        "oci",
+        "oss",
+        "s3",
+        "s3a",
+    }
+)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _ENTRY = re.compile(r"(?P<shard>.+)!(?P<offset>\d+)\+(?P<size>\d+)!(?P<name>.+)", re.DOTALL)
 
 
@@ -26,7 +47,7 @@ def file_of(path: str | Path) -> str:
 
 def is_remote(path: str | Path) -> bool:
     """Whether a path is an address, as in `s3://bucket/train-0.tar`."""
-    return "://" in str(path)
+    return "://" in str(path) and _ADDRESS.match(str(path)) is not None
 
 
 def read_member(path: str | Path) -> bytes | None:
@@ -36,8 +57,9 @@ def read_member(path: str | Path) -> bytes | None:
         return None
     offset, size = int(found["offset"]), int(found["size"])
     with open_shard(found["shard"]) as stream:
+        there = max(0, stream.seek(0, 2) - offset)
         stream.seek(offset)
-        data: bytes = stream.read(size)
+        data: bytes = stream.read(min(size, there))  # memory is taken for what is asked for
     if len(data) < size:
         raise OSError(f"the shard ends within {found['name']}")
     return data

@@ -32,6 +32,7 @@ class Read:
             training and leaves it out of scores, and says so at the end.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
+        outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
     """
 
     resize: Resize = "letterbox"
@@ -39,6 +40,7 @@ class Read:
     on_error: Literal["raise", "skip"] = "raise"
     in_channels: int = 3
     value_range: tuple[float, float] | None = None
+    outside_root: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class LabelRead(Read):
             training and leaves it out of scores, and says so at the end.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
+        outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
         class_names: names in the order of the class numbers; null: the labels found, sorted.
     """
 
@@ -69,6 +72,7 @@ class MaskRead(Read):
             training and leaves it out of scores, and says so at the end.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
+        outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
         ignore_index: the value in the mask files that means "no label here"; null: 255 where it stands beside
             classes other than 0.
         class_names: names in the order of the class numbers; fixes the number of classes.
@@ -98,6 +102,7 @@ class BoxRead(Read):
             training and leaves it out of scores, and says so at the end.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
+        outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
         category: the class of object to find, where the annotations (COCO, Pascal VOC) have several; null: any.
         mask_value: where boxes come from masks, the object's value; null: every value but 0 (and void).
         mask_object: where boxes come from masks, the `largest` connected piece, or the `union` of all.

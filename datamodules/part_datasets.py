@@ -60,6 +60,10 @@ class PartDatasets:
         reader = InputReader(self.data.input_contract())
         return PictureDataset(paths, reader=reader, skipped=self._skips("predict", paths))
 
+    def unreadable(self, part: str) -> list[int]:
+        """Positions of what this process could not read of a part, and left out."""
+        return self._skipped[part].indices() if part in self._skipped else []
+
     def tell_skipped(self) -> None:
         """Says what could not be read, once."""
         became = {"train": "others took their place", "predict": "have no prediction"}

@@ -7,6 +7,9 @@ import numpy as np
 __all__ = ["decode_run_lengths", "fill_polygon"]
 
 
+_MOST_CROSSINGS = 50_000_000  # of edges and rows: no outline comes near, and memory is taken for each
+
+
 def fill_polygon(canvas: np.ndarray, corners_xy: Sequence[float]) -> None:
     """Sets the pixels of `canvas` (H, W) bool whose middle lies inside the polygon (x0, y0, x1, y1, ...), even-odd.
 
@@ -29,6 +32,8 @@ def fill_polygon(canvas: np.ndarray, corners_xy: Sequence[float]) -> None:
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64)
     count = last - first
+    if count.sum() > _MOST_CROSSINGS:
+        raise ValueError(f"a polygon of {len(points)} corners crosses {count.sum()} rows")
     edge = np.repeat(np.arange(len(points)), count)
     if not len(edge):
         return
@@ -69,6 +74,8 @@ def _uncompressed(text: str) -> list[int]:
             raise ValueError(f"run lengths hold the letter {letter!r}")
         value |= (code & 31) << shift
         shift += 5
+        if shift > 60:  # a number of pixels has at most 60 bits
+            raise ValueError("run lengths hold a number without an end")
         if code & 32:
             continue
         if code & 16:

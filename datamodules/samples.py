@@ -1,5 +1,6 @@
 """The list of samples: picture files, their annotations, and the part that each belongs to."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from datamodules.images import IMAGE_SUFFIXES
 from datamodules.texts import Texts
 from errors import LoupeError
 
-__all__ = ["PARTS", "Samples", "does_not_exist", "find_pictures", "name_some", "part_name"]
+__all__ = ["PARTS", "Samples", "does_not_exist", "existing", "find_pictures", "name_some", "part_name"]
 
 PARTS = ("train", "val", "test")
 _PART_NAMES = {
@@ -77,12 +78,24 @@ def find_pictures(folder: Path, *, deep: bool = True) -> list[Path]:
     )
 
 
+def existing(key: str, text: str) -> Path:
+    """The path that a setting names, `~` spelled out; LoupeError where it leads nowhere."""
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # ~name, and there is no such user
+        path = Path(text)
+    # os.path, since Path.exists raises at a name that is too long, or has a NUL byte
+    if not os.path.exists(path):  # noqa: PTH110
+        raise does_not_exist(key, path)
+    return path
+
+
 def does_not_exist(key: str, path: Path) -> LoupeError:
     """The error for a path that leads nowhere; for a relative one it says from where it was looked for."""
     if path.is_absolute():
         return LoupeError(f"{key} {path} does not exist")
     here = Path.cwd()
-    above = next((folder / path for folder in here.parents if (folder / path).exists()), None)
+    above = next((folder / path for folder in here.parents if os.path.exists(folder / path)), None)  # noqa: PTH110
     fix = f"did you mean {above}?" if above else f"give the absolute path, /.../{path.name}"
     return LoupeError(
         f"{key} {path} does not exist: a relative path counts from the current folder, and there is no "

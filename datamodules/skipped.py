@@ -27,10 +27,14 @@ class Skipped:
         """From any worker."""
         self._marks[index] = True
 
+    def indices(self) -> list[int]:
+        """Positions of the files so far, in the order of the part."""
+        marked: list[int] = self._marks.nonzero().flatten().tolist()
+        return marked
+
     def found(self) -> list[str]:
         """The files so far, in the order of the part."""
-        marked: list[int] = self._marks.nonzero().flatten().tolist()
-        return [self.paths[i] for i in marked]
+        return [self.paths[i] for i in self.indices()]
 
     def tell(self, part: str, became: str) -> None:
         """One warning with their number and some names; none where everything was read."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datamodules.cache import cache_folder
 from datamodules.formats import ensure_builtin
+from datamodules.samples import existing
 from datamodules.shapes import ensure_shapes
 from errors import LoupeError
 
@@ -19,10 +20,10 @@ def find_source(root: str | None, dataset: str | None, *, demo_file: str, gives:
         demo_file: what the task reads of the demo.
         gives: what the task reads of a batch.
     """
+    if root is not None and dataset is None:
+        return existing("data.root", root)
     place = None if root is None else Path(root).expanduser()
     match dataset:
-        case None if place is not None:
-            return place
         case None:
             raise LoupeError("no data is named; give --data.root FOLDER or --data.dataset shapes")
         case "shapes" if place is not None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules.channels import Pixels
+from datamodules.picture_limits import formats
 from errors import LoupeError
 
 __all__ = ["TIFF", "decode_tiff", "needs_tifffile", "tiff_size_hw"]
@@ -18,13 +19,15 @@ TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 _BITS, _SAMPLES, _EXTRA, _ORIENTATION = 258, 277, 338, 274
 _OPACITY = (1, 2)  # of ExtraSamples: with and without colours multiplied by it
+_LARGE = 2**30  # bytes decoded; a file that holds less than a 50th of that is believed no more
+_MOST_PACKED = 50
 _PLAIN_MODES = ("L", "LA", "RGB", "RGBA")  # of Pillow: what such a file has beside them is a channel
 
 
 def needs_tifffile(data: bytes) -> bool:
     """Whether Pillow would not read these bytes, or would lose something: it cuts 16-bit colours to 8 bits unasked."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=formats()) as image:
             tags: Any = getattr(image, "tag_v2", {})
             bits, samples = tags.get(_BITS, (8,)), tags.get(_SAMPLES, 1)
             deep_colours = max(bits) > 8 and samples > 1
@@ -46,6 +49,9 @@ def decode_tiff(data: bytes, path: str | Path, in_channels: int) -> Pixels:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             series, page = file.series[0], file.pages[0]
             several = len(file.series)
+            size = int(np.prod(series.shape, dtype=object)) * series.dtype.itemsize
+            if size > _LARGE and size > _MOST_PACKED * len(data):
+                raise ValueError(f"it claims to hold {size} bytes, {size // len(data)} times its own")
             axes, array = series.axes, series.asarray()
             tags = page.tags
             extra = tags[_EXTRA].value if _EXTRA in tags else ()

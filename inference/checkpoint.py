@@ -1,7 +1,9 @@
 """Opening a checkpoint: one way, with one set of words for what can be wrong."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ from torch import Tensor
 
 from errors import LoupeError
 
-__all__ = ["read_checkpoint"]
+__all__ = ["not_as_written", "read_checkpoint", "taking_over"]
+
+_MOST_VALUES = 1_000_000
+_DEEPEST = 60
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -39,10 +44,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise LoupeError(
             f"{path} is no Loupe checkpoint; to start from weights of another program use --model.weights FILE"
         )
-    wrong = _wrong(content)
+    with taking_over(path):  # a text of a value may be as much as it likes to be
+        wrong = _wrong(content) if _is_bounded(content) else "it is nested without end"
     if wrong:
         raise LoupeError(f"{path} does not hold what Loupe writes: {wrong}")
     return content
+
+
+def not_as_written(path: str | Path, error: Exception) -> LoupeError:
+    """The error for a checkpoint whose content cannot be taken over, by what was raised then."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return LoupeError(f"{path} does not hold what Loupe writes: {type(error).__name__}: {first[:300]}")
+
+
+@contextmanager
+def taking_over(path: str | Path) -> Generator[None]:
+    """Tell what goes wrong while a model is made from a checkpoint's content as a LoupeError."""
+    try:
+        yield
+    except (LoupeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a wrong value may be met anywhere, and raise anything
+        raise not_as_written(path, error) from error
 
 
 def _wrong(content: Mapping[str, Any]) -> str:
@@ -52,9 +75,14 @@ def _wrong(content: Mapping[str, Any]) -> str:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         return "state_dict is no mapping of names to tensors"
+    given = content.get("hyper_parameters")
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        return "hyper_parameters is no mapping of names to values"
     for key in ("epoch", "global_step"):
         if type(content.get(key)) is not int or content[key] < 0:
             return f"{key} is {content.get(key)!r}"
+    if not _has_counts_only(content.get("loops")):
+        return "loops holds something else than counts"
     if not isinstance(card, Mapping):
         return "its card is no mapping"
     names, contract = card.get("class_names"), card.get("input")
@@ -62,6 +90,8 @@ def _wrong(content: Mapping[str, Any]) -> str:
         return "class_names is no list of texts"
     if not isinstance(card.get("module"), str) or not isinstance(card.get("precision", ""), str):
         return "its card names no module"
+    if type(card.get("multi_label", False)) is not bool:
+        return f"multi_label is {card['multi_label']!r}"
     size = contract.get("image_size") if isinstance(contract, Mapping) else None
     if (
         not isinstance(size, list | tuple)
@@ -72,4 +102,44 @@ def _wrong(content: Mapping[str, Any]) -> str:
     assert isinstance(contract, Mapping)
     if type(contract.get("in_channels")) is not int or not isinstance(contract.get("resize"), str):
         return "its input contract is incomplete"
+    values = contract.get("value_range")
+    if not isinstance(contract.get("interpolation", ""), str) or not (values is None or _is_pair(values)):
+        return "its input contract has values of other types"
     return ""
+
+
+def _is_bounded(content: Any) -> bool:
+    """Whether the content is at most 60 levels deep, and holds at most a million values.
+
+    A value that stands in several places counts as often: a file of a kilobyte may hold a mapping that contains
+    itself, or one of 2^60 values, over which whoever looks at all of them never comes to an end.
+    """
+    level: list[Any] = [content]
+    for _ in range(_DEEPEST):
+        level = list(islice(chain.from_iterable(map(_inside, level)), _MOST_VALUES + 1))
+        if not level or len(level) > _MOST_VALUES:
+            break
+    return not level
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return chain(value.keys(), value.values())
+    return value if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+def _has_counts_only(loops: Any) -> bool:
+    """Whether this is a mapping of mappings, and in the end of whole numbers from 0."""
+    if not isinstance(loops, Mapping):
+        return False
+    return all(
+        _has_counts_only(value) if isinstance(value, Mapping) else isinstance(value, int) and value >= 0
+        for value in loops.values()
+    )
+
+
+def _is_pair(values: Any) -> bool:
+    """Whether these are two plain numbers."""
+    return (
+        isinstance(values, list | tuple) and len(values) == 2 and all(type(x) in (int, float) for x in values)
+    )

@@ -9,7 +9,7 @@ import torch
 
 from datamodules import InputReader
 from errors import LoupeError
-from inference.checkpoint import read_checkpoint
+from inference.checkpoint import read_checkpoint, taking_over
 from lightning_modules import LoupeModule
 
 __all__ = ["Predictor", "load"]
@@ -60,11 +60,12 @@ def load(checkpoint: str | Path, device: str = "cpu") -> Predictor:
     """The model of a Loupe checkpoint, ready to predict; LoupeError for a file that is none."""
     content = read_checkpoint(checkpoint)
     card = content["loupe"]
-    module = _module_class(card["module"])(**_arguments(content["hyper_parameters"]))
-    module.adopt(card)
-    module.build()
-    module.on_load_checkpoint(content)
-    module.load_state_dict(content["state_dict"])
+    with taking_over(checkpoint):
+        module = _module_class(card["module"])(**_arguments(content["hyper_parameters"]))
+        module.adopt(card)
+        module.build()
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"])
     return Predictor(module, torch.device(device), card.get("precision", "32-true"))
 
 

@@ -34,9 +34,8 @@ def take_sums(module: Any, checkpoint: dict[str, Any]) -> None:
     stored = checkpoint.get("epoch_so_far")
     if trainer is None or trainer.state.fn != "fit" or stored is None:
         return
-    module.used_rate, module.scores_so_far = float(stored["used_rate"]), {
-        name: float(score) for name, score in stored["scores"].items()
-    }
+    module.used_rate = float(stored["used_rate"])
+    module.scores_so_far = {name: float(score) for name, score in stored["scores"].items()}
     means: dict[str, MeanLoss] = module.epoch_means
     for name, mean in means.items():
         sums = stored["sums"].get(name)

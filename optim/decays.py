@@ -105,7 +105,7 @@ class ReduceOnPlateau:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The memory of an earlier run; factor and patience stay this run's."""
-        self.best = state_dict["best"]
+        self.best = None if state_dict["best"] is None else float(state_dict["best"])
         self.wait = int(state_dict["wait"])
         self.cuts = int(state_dict["cuts"])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
-from torch import nn
+from torch import Tensor, nn
 
 from errors import LoupeError, nearest, unknown
 from optim.regularizer import is_weight
@@ -132,6 +132,38 @@ def _keep_settings(optimizer: torch.optim.Optimizer, name: str) -> None:
                 f"optimizer that it was trained with, or start a new run from its weights (weights: FILE)"
             )
         groups = [{**group, **own} for own, group in zip(settings, saved, strict=True)]
-        return {**state, "param_groups": groups}
+        return {**state, "param_groups": groups, "state": _laid_out(optimizer, groups, state["state"])}
 
     optimizer.register_load_state_dict_pre_hook(merge)
+
+
+def _laid_out(
+    optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], state: Mapping[Any, Any]
+) -> dict[Any, Any]:
+    """The state, each tensor of which has the shape and the strides of its parameter where the kernels are fused.
+
+    Those of torch (2.15, CPU) look at neither, and write behind the end of what is too small. LoupeError for another
+    shape.
+    """
+    found = dict(state)
+    for own, group in zip(optimizer.param_groups, groups, strict=True):
+        if own.get("fused"):
+            # where there are more of one than of the other, torch says so
+            for parameter, number in zip(own["params"], group["params"], strict=False):
+                memory: Mapping[str, Any] = found.get(number, {})
+                if memory:
+                    found[number] = {
+                        key: _as_laid_out(key, value, parameter) for key, value in memory.items()
+                    }
+    return found
+
+
+def _as_laid_out(key: str, value: Any, parameter: nn.Parameter) -> Any:
+    if not isinstance(value, Tensor) or (key == "step" and value.dim() == 0):
+        return value
+    if value.shape != parameter.shape or value.layout != torch.strided:
+        raise LoupeError(
+            f"optimizer: the checkpoint's {key} has the shape {tuple(value.shape)}, its parameter "
+            f"{tuple(parameter.shape)}; resume with the network and the optimizer that it was trained with"
+        )
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from datamodules import Augment, CropDataModule, Draw, Loader, Split
 from datamodules.formats import box_of, find_boxes
+from datamodules.options import BoxRead
 from errors import LoupeError
 
 ORIENTATION = 0x0112
@@ -167,6 +168,7 @@ def test_bccd_as_it_is(real_data: Path, tmp_path: Path) -> None:
         for r in cells
     ]
     rows += [f"{path},,,," for path in sorted((folder / "images").iterdir()) if path.name not in with_cell]
-    data = module(manifest(tmp_path, rows, header="path,x1,y1,x2,y2"))
+    file = manifest(tmp_path, rows, header="path,x1,y1,x2,y2")
+    data = module(file, read=BoxRead(outside_root=True))
     assert sum(len(data.samples[part]) for part in ("train", "val", "test")) == 364
     assert sum(data.samples[part].columns["x1"].count("") for part in ("train", "val", "test")) == 6

@@ -115,7 +115,7 @@ def test_drawn_parts_have_their_share_of_the_rarest_label(tmp_path: Path) -> Non
 def scores_of(preds: np.ndarray, target: np.ndarray, sizes: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     scores = MultiLabelScores(target.shape[1])
     for some, truth in zip(np.split(preds, sizes), np.split(target, sizes), strict=True):
-        scores.update(torch.from_numpy(some), torch.from_numpy(truth).float())
+        scores.update(torch.from_numpy(np.where(some, 1.0, -1.0)), torch.from_numpy(truth).float())
     return scores.compute()
 
 
@@ -159,7 +159,7 @@ def test_scores_by_hand() -> None:
 
 def test_padding_counts_for_nothing_and_strange_targets_are_told() -> None:
     scores = MultiLabelScores(2)
-    yes = torch.ones(2, 2, dtype=torch.bool)
+    yes = torch.ones(2, 2)
     scores.update(yes, torch.zeros(2, 2), torch.tensor([False, False]))
     assert all(torch.isnan(value) for value in scores.compute().values() if value.ndim == 0)
     scores.update(yes, torch.tensor([[1.0, 1.0], [0.0, 7.0]]), torch.tensor([True, False]))

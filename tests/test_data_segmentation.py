@@ -514,7 +514,10 @@ def test_dsb2018(real_data: Path, tmp_path: Path) -> None:
     rows = [f"{real_data}/dsb2018/images/{name},{real_data}/dsb2018/masks/{name}" for name in names]
     (tmp_path / "nuclei.csv").write_text("\n".join(["path,mask", *rows]))
     data = SegmentationDataModule(
-        str(tmp_path / "nuclei.csv"), image_size=(96, 128), loader=Loader(batch_size=8, num_workers=0)
+        str(tmp_path / "nuclei.csv"),
+        image_size=(96, 128),
+        read=MaskRead(outside_root=True),
+        loader=Loader(batch_size=8, num_workers=0),
     )
     data.setup("fit")
     assert data.class_names == ["background", "foreground"]

@@ -15,14 +15,20 @@ __all__ = ["find_manifest_boxes", "parse_boxes"]
 
 
 def find_manifest_boxes(
-    file: Path, table: Table, problems: Problems = REFUSE
+    file: Path, table: Table, problems: Problems = REFUSE, *, outside_root: bool = False
 ) -> tuple[Samples, list[Box | None]]:
     """One sample a picture, and the largest of its boxes, None where it has none.
 
     `problems` is told of boxes that are incomplete, no numbers, inverted or empty, naming the picture.
     """
     rows = read_manifest(
-        file, table=table, required=(), may_be_empty=BOX_COLUMNS, may_repeat=True, problems=problems
+        file,
+        table=table,
+        required=(),
+        may_be_empty=BOX_COLUMNS,
+        may_repeat=True,
+        outside_root=outside_root,
+        problems=problems,
     )
     return parse_boxes(str(file), rows, problems)
 

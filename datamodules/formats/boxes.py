@@ -42,7 +42,7 @@ def find_boxes(root: Path, read: BoxRead = BoxRead(), problems: Problems = REFUS
 
 def _find(root: Path, read: BoxRead, problems: Problems) -> tuple[Samples, Sequence[Box | None], bool]:
     """Samples, the box of each, and whether the layout names classes of objects."""
-    shards = find_shards(root)
+    shards = find_shards(root, outside_root=read.outside_root)
     if shards:
         refuse_unused(read, _OF_MASKS, "a shard")
         rows = read_shards(shards, "box")
@@ -50,7 +50,8 @@ def _find(root: Path, read: BoxRead, problems: Problems) -> tuple[Samples, Seque
     coco = find_coco(root)
     if coco:
         refuse_unused(read, _OF_MASKS, "COCO's layout")
-        samples, found = find_coco_boxes(coco, read.category, problems)
+        confines = None if read.outside_root else root
+        samples, found = find_coco_boxes(coco, read.category, confines, problems)
         return samples, _chosen(samples, found, name_some(list(coco)), problems), True
     file = find_table(root, "path,x1,y1,x2,y2[,split]")
     if file is not None:
@@ -58,10 +59,17 @@ def _find(root: Path, read: BoxRead, problems: Problems) -> tuple[Samples, Seque
         if "mask" in table.columns and not set(BOX_COLUMNS) & set(table.columns):
             refuse_unused(read, ("images", "masks"), "a manifest")
             files = ("path", "mask")
-            samples = read_manifest(file, table=table, required=["mask"], files=files, problems=problems)
+            samples = read_manifest(
+                file,
+                table=table,
+                required=["mask"],
+                files=files,
+                outside_root=read.outside_root,
+                problems=problems,
+            )
             return *find_boxes_of_masks(samples, read, problems), False
         refuse_unused(read, _OF_MASKS, "a manifest with boxes")
-        return *find_manifest_boxes(file, table, problems), False
+        return *find_manifest_boxes(file, table, problems, outside_root=read.outside_root), False
     if not root.is_dir():
         raise does_not_exist("data.root", root)
     if is_pet(root):

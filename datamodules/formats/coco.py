@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from datamodules.formats.box import BoxEntry
+from datamodules.formats.confines import OUTSIDE, is_there, leaves, told_outside
 from datamodules.geometry import VOID
 from datamodules.mask_readers import MaskReader
+from datamodules.picture_limits import most_pixels
 from datamodules.polygons import decode_run_lengths, fill_polygon
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import Samples, name_some, part_name
@@ -37,7 +39,7 @@ def find_coco(root: Path) -> dict[Path, str]:
             return {root / single: ""}
     files = {file: part_name(file.parent.name) for file in sorted(root.glob("*/_annotations.coco.json"))}
     for file in sorted((root / "annotations").glob("instances_*.json")):
-        files[file] = part_name(_of_part(file).rstrip("0123456789"))
+        files[file] = part_name(file.stem.removeprefix("instances_").rstrip("0123456789"))
     if len(files) == 1:
         return {file: part or "" for file, part in files.items()}
     found = {file: part for file, part in files.items() if part}
@@ -47,10 +49,13 @@ def find_coco(root: Path) -> dict[Path, str]:
 
 
 def find_coco_boxes(
-    files: Mapping[Path, str], category: str | None, problems: Problems = REFUSE
+    files: Mapping[Path, str], category: str | None, confines: Path | None, problems: Problems = REFUSE
 ) -> tuple[Samples, list[list[BoxEntry]]]:
-    """The pictures, and for each its boxes (of `category`, where one is named) as x1, y1, x2, y2; crowds left out."""
-    reader = _Reader(files, problems)
+    """The pictures, and for each its boxes (of `category`, where one is named) as x1, y1, x2, y2; crowds left out.
+
+    `confines`: as for `find_coco_masks`.
+    """
+    reader = _Reader(files, confines, problems)
     if category is not None and category not in reader.names:
         raise LoupeError(
             f"data.read.category is '{category}'; {name_some(list(files))} has {', '.join(reader.names)}"
@@ -66,7 +71,7 @@ def find_coco_boxes(
                 continue
             try:
                 x, y, width, height = map(float, entry["bbox"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise LoupeError(
                     f"{name_some(list(files))}: annotation {entry.get('id')} has the bbox {entry.get('bbox')}; "
                     "valid: [x, y, width, height]"
@@ -77,10 +82,13 @@ def find_coco_boxes(
 
 
 def find_coco_masks(
-    files: Mapping[Path, str], problems: Problems = REFUSE
+    files: Mapping[Path, str], confines: Path | None, problems: Problems = REFUSE
 ) -> tuple[Samples, "CocoMaskReader"]:
-    """Samples with the column `mask`: what `CocoMaskReader` reads."""
-    reader = _Reader(files, problems)
+    """Samples with the column `mask`: what `CocoMaskReader` reads.
+
+    `confines`: the folder that no name of a picture may leave, beside that in which pictures are found; None: any may.
+    """
+    reader = _Reader(files, confines, problems)
     if not any(entry.get("segmentation") for _, objects in reader.pictures for entry in objects):
         raise LoupeError(
             f"{name_some(list(files))}: no annotation has a segmentation; boxes alone say no class for a pixel"
@@ -159,7 +167,7 @@ class CocoMaskReader(MaskReader):
                     raise ValueError(f"a polygon has {len(polygon)} numbers; three points are 6")
                 fill_polygon(inside, polygon)
             return inside
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LoupeError(f"the segmentation of {name} cannot be drawn: {error}") from error
 
 
@@ -172,7 +180,8 @@ class _Reader:
         pictures: each picture's entry and its annotations.
     """
 
-    def __init__(self, files: Mapping[Path, str], problems: Problems) -> None:
+    def __init__(self, files: Mapping[Path, str], confines: Path | None, problems: Problems) -> None:
+        self._confines = confines
         self.numbers: dict[int, int] = {}
         self.names: list[str] = []
         self.pictures: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
@@ -227,12 +236,16 @@ class _Reader:
     ) -> None:
         absent: list[str] = []
         twice: list[str] = []
+        outside: list[tuple[str, str]] = []
         for identity, entry in pictures.items():
             path = folder / entry["file_name"]
-            size = entry["height"], entry["width"]
-            if not all(isinstance(side, int) and side > 0 for side in size):
-                raise LoupeError(f"{file}: image {entry['file_name']} has height and width {size}, no pixels")
-            if not path.is_file():
+            if self._leaves(folder, entry["file_name"]):
+                outside.append((f"image {identity}", entry["file_name"]))
+                continue
+            size = height, width = entry["height"], entry["width"]
+            if not all(type(side) is int and side > 0 for side in size) or height * width > most_pixels():
+                raise LoupeError(f"{file}: image {entry['file_name']} cannot have height and width {size}")
+            if not is_there(path):
                 absent.append(str(path))
                 continue
             if (real := os.path.realpath(path)) in self._seen:
@@ -243,6 +256,8 @@ class _Reader:
             self._paths.append(str(path))
             self._names.append(f"{part}/{entry['file_name']}" if part else str(entry["file_name"]))
             self._parts.append(part)
+        if outside:
+            problems.add(OUTSIDE, told_outside(file, outside, folder, len(outside)), cases=len(outside))
         if twice:
             text = f"{file} lists {name_some(twice, 'picture')} more than once, or another part does"
             problems.add("listed twice", text, twice, cases=len(twice))
@@ -250,13 +265,20 @@ class _Reader:
             text = f"{file}: {len(absent)} of {len(pictures)} pictures are missing, {name_some(absent)}"
             problems.add("missing file", text, absent, cases=len(absent))
 
+    def _leaves(self, folder: Path, name: str) -> bool:
+        """Whether a picture lies neither in the folder of pictures nor in `data.root`."""
+        root = self._confines
+        if root is None or not leaves(folder, name):
+            return False
+        return not root.is_dir() or leaves(root, str(folder.absolute() / name))
+
 
 def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
         raise LoupeError(f"cannot open {file}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LoupeError(f"{file} is no JSON: {error}") from error
     if not isinstance(content, dict) or not all(
         k in content for k in ("images", "annotations", "categories")
@@ -267,15 +289,10 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _of_part(file: Path) -> str:
-    """`train2017` of `instances_train2017.json`."""
-    return file.stem.removeprefix("instances_")
-
-
 def _folder_of_pictures(file: Path, names: list[str]) -> Path:
     """The first of the usual places that has one of the first pictures; the file's own folder if none has."""
     for place in _PLACES:
-        folder = file.parent / place.format(part=_of_part(file))
-        if any((folder / name).is_file() for name in names[:20]):
+        folder = file.parent / place.format(part=file.stem.removeprefix("instances_"))  # train2017
+        if any(is_there(folder / name) for name in names[:20]):
             return folder
     return file.parent

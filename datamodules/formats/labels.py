@@ -14,22 +14,31 @@ from errors import LoupeError
 __all__ = ["find_labels"]
 
 
-def find_labels(root: Path, problems: Problems = REFUSE) -> Samples:
+def find_labels(root: Path, problems: Problems = REFUSE, *, outside_root: bool = False) -> Samples:
     """Samples with the column `label`, or `labels` where each picture has any number of them, separated by `;`.
 
-    LoupeError says what was looked for.
+    With `outside_root` a manifest may name pictures anywhere. LoupeError says what was looked for.
     """
-    shards = find_shards(root)
+    shards = find_shards(root, outside_root=outside_root)
     if shards:
         return read_labelled_shards(shards)
     file = find_table(root, "path,label[,split]")
     if file is not None:
         table = read_table(file, known=set(COLUMNS))
         if "labels" not in table.columns:
-            return read_manifest(file, table=table, required=["label"], problems=problems)
+            return read_manifest(
+                file, table=table, required=["label"], outside_root=outside_root, problems=problems
+            )
         if "label" in table.columns:
             raise LoupeError(f"{file} has the columns label (one) and labels (several); keep one of them")
-        return read_manifest(file, table=table, required=(), may_be_empty=["labels"], problems=problems)
+        return read_manifest(
+            file,
+            table=table,
+            required=(),
+            may_be_empty=["labels"],
+            outside_root=outside_root,
+            problems=problems,
+        )
     if not root.is_dir():
         raise does_not_exist("data.root", root)
     if is_pet(root):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datamodules.formats.confines import OUTSIDE, leaves, told_outside
 from datamodules.formats.tables import Table, read_table
 from datamodules.problems import REFUSE, Problems
 from datamodules.samples import PARTS, Samples, name_some, part_name
@@ -31,13 +32,14 @@ def read_manifest(
     may_be_empty: Iterable[str] = (),
     may_repeat: bool = False,
     split: bool = True,
+    outside_root: bool = False,
     problems: Problems = REFUSE,
 ) -> Samples:
     """A table, see `tables`: the columns `path`, the `required` ones, and perhaps `split`; it is read unless given.
 
-    Entries of the columns named in `files` are paths relative to the file's folder and must exist. `may_be_empty` names
-    columns that are required, and their entries not; with `may_repeat` a picture may have several rows; without `split`
-    that column is not looked at.
+    Entries of the columns named in `files` are paths relative to the file's folder and must exist, in that folder
+    unless `outside_root`. `may_be_empty` names columns that are required, and their entries not; with `may_repeat` a
+    picture may have several rows; without `split` that column is not looked at.
     Raises LoupeError for a missing column; tells `problems` of an empty entry, an unknown part, a missing file, and a
     picture listed twice, and leaves those rows out.
     """
@@ -60,6 +62,8 @@ def read_manifest(
     located: dict[str, Texts] = {}
     for name in files:
         known = _Files(file.parent, columns[name])
+        if not outside_root:
+            _tell_outside(file, table, known, keep, problems)
         if name == "path" and not may_repeat:
             _tell_repeated(file, known, keep, problems)
         _tell_absent(file, name, known, keep, problems)
@@ -78,6 +82,7 @@ class _Files:
     Attributes:
         entries: as the manifest has them.
         folders: the different folders, below that of the manifest.
+        inside: the same as the manifest has them.
         folder: for each entry the number of its folder.
         last: the file's name in its folder.
         names: a number for each of these.
@@ -95,6 +100,7 @@ class _Files:
             folders.append("/")
         self.names = self.last.hashes()
         self.has_absolute = any(map(os.path.isabs, folders))
+        self.inside = folders
         self.folders = [os.path.join(root, inside) for inside in folders]
 
     def paths(self) -> Texts:
@@ -102,6 +108,11 @@ class _Files:
         if not self.has_absolute:
             return self.entries.with_prefix(os.path.join(self.root, ""))
         return Texts([os.path.join(self.root, entry) for entry in self.entries])
+
+    def outside(self) -> np.ndarray:
+        """The rows whose file is not below the manifest's folder."""
+        wrong = np.fromiter((leaves(self.root, folder) for folder in self.inside), bool, len(self.inside))
+        return np.flatnonzero(wrong[self.folder])
 
     def identities(self) -> np.ndarray:
         """A number for each file, the same for each spelling of its path."""
@@ -150,6 +161,15 @@ def _tell_empty(
     for row in np.flatnonzero(column.lengths() == 0).tolist():
         keep[row] = False
         problems.add("empty entry", f"{file} {table.where(row)}: the column {name} is empty")
+
+
+def _tell_outside(file: Path, table: Table, files: _Files, keep: np.ndarray, problems: Problems) -> None:
+    rows: list[int] = [row for row in files.outside().tolist() if keep[row]]
+    if rows:
+        keep[rows] = False
+        named = [(table.where(row), files.entries[row]) for row in rows[:3]]
+        # no files: nothing is to be opened in order to show them
+        problems.add(OUTSIDE, told_outside(file, named, file.parent, len(rows)), cases=len(rows))
 
 
 def _tell_repeated(file: Path, files: _Files, keep: np.ndarray, problems: Problems) -> None:

@@ -41,19 +41,25 @@ class FoundMasks:
 def find_masks(root: Path, read: MaskRead = MaskRead(), problems: Problems = REFUSE) -> FoundMasks:
     """Samples with the column `mask`; LoupeError says what was looked for."""
     files = MaskValuesReader()
-    shards = find_shards(root)
+    shards = find_shards(root, outside_root=read.outside_root)
     if shards:
         refuse_unused(read, _FOLDERS, "a shard")
         return FoundMasks(read_shards(shards, "mask"), files)
     coco = find_coco(root)
     if coco:
         refuse_unused(read, _FOLDERS, "COCO's layout")
-        samples, reader = find_coco_masks(coco, problems)
+        samples, reader = find_coco_masks(coco, None if read.outside_root else root, problems)
         return FoundMasks(samples, reader, class_names=reader.class_names)
     table = find_table(root, "path,mask[,split]")
     if table is not None:
         refuse_unused(read, _FOLDERS, "a manifest")
-        samples = read_manifest(table, required=["mask"], files=["path", "mask"], problems=problems)
+        samples = read_manifest(
+            table,
+            required=["mask"],
+            files=["path", "mask"],
+            outside_root=read.outside_root,
+            problems=problems,
+        )
         return FoundMasks(samples, files)
     if not root.is_dir():
         raise does_not_exist("data.root", root)

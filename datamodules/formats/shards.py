@@ -9,33 +9,54 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.cache import remembered
+from datamodules.formats.confines import refuse_outside
+from datamodules.formats.lists import read_lines
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.members import is_remote, member_entry, open_shard
+from datamodules.members import PROTOCOLS, is_remote, member_entry, open_shard
 from datamodules.samples import Samples, name_some, part_name
 from errors import LoupeError
 
 __all__ = ["find_shards", "read_labelled_shards", "read_shards"]
 
-_FORMAT = 1  # counts up when what is stored changes its meaning
+_FORMAT = 2  # counts up when what is stored changes its meaning
+_TEXTS = ("cls", "txt", "label", "labels", "json")
+#: What a sample's JSON does not say: where its files are is for the shard to say.
+_PLACES = ("path", "mask", "name", "shard")
+_LONGEST_TEXT = 10_000_000  # bytes of a label or a .json
 _MASKS = ("seg", "mask")
 
 
-def find_shards(root: Path) -> dict[str, str]:
+def find_shards(root: Path, *, outside_root: bool = False) -> dict[str, str]:
     """The shards that `root` holds or lists, each with its part (empty: its name does not say); empty for none.
 
     A folder of `.tar` files, or of `train`, `val`, `test` with some, or a `.txt` file with a path or an address in each
     line. A shard's part is the beginning of its name, as in `train-000001.tar`, or the name of its folder. A tar file
-    beside pictures, other folders or a manifest is no shard: it may be what they were unpacked from.
+    beside pictures, other folders or a manifest is no shard: it may be what they were unpacked from. Unless
+    `outside_root`, listed paths stay in the list's folder, and addresses are of the well-known kinds.
     """
     if root.is_dir():
         return {str(file): _part_of(str(file)) for file in _tar_files(root)}
     if not (root.is_file() and root.suffix.lower() == ".txt"):
         return {}
-    lines = [line.strip() for line in root.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_lines(root)]
+    if not outside_root:
+        _refuse_places(root, lines)
     shards = [line if is_remote(line) else str(root.parent / line) for line in lines if line]
     if not shards:
         raise LoupeError(f"{root} lists no shards; it is to have one .tar file or address in each line")
     return {shard: _part_of(shard) for shard in shards}
+
+
+def _refuse_places(file: Path, lines: list[str]) -> None:
+    """LoupeError for a path outside of the list's folder, and for an address that may be one (`file:///etc/passwd`)."""
+    numbered = [(f"line {number}", line) for number, line in enumerate(lines, 1) if line]
+    for where, line in numbered:
+        if is_remote(line) and (line.partition("://")[0].lower() not in PROTOCOLS or "::" in line):
+            raise LoupeError(
+                f"{file} {where}: {line} is no address of a known kind ({', '.join(sorted(PROTOCOLS))}), and may be a "
+                "file anywhere; where you trust the list, allow it by data.read.outside_root=true"
+            )
+    refuse_outside(file, ((where, line) for where, line in numbered if not is_remote(line)), file.parent)
 
 
 def _tar_files(root: Path) -> list[Path]:
@@ -96,11 +117,31 @@ def _remembered_index(shard: str) -> list[dict[str, str]]:
     return found
 
 
+_EXTENDED = (b"L", b"K", b"x", b"g", b"X")  # long names and links, pax headers
+_LONGEST_HEADER = 2**20
+
+
+class _Member(tarfile.TarInfo):
+    """A header whose size can be believed.
+
+    Memory for a long name is taken as the header claims it, before anything is read. Behind a size below zero Python's
+    older versions read the same again for ever:
+
+    https://github.com/python/cpython/issues/130577 (CVE-2025-8194). Goes when each Python that is supported has
+    cpython's own check, by which Debian's and others' packages are mended too.
+    """
+
+    def _block(self, count: int) -> int:
+        if count < 0 or (self.type in _EXTENDED and count > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a member of the size {count}")
+        return super()._block(count)  # pyright: ignore
+
+
 def _index(shard: str) -> list[dict[str, str]]:
     """One row a sample: the places of its files, and what its texts say."""
     rows: dict[str, dict[str, str]] = {}
     try:
-        with open_shard(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        with open_shard(shard) as stream, tarfile.open(fileobj=stream, mode="r:", tarinfo=_Member) as archive:
             for member in archive:
                 if not member.isfile():
                     continue
@@ -109,7 +150,7 @@ def _index(shard: str) -> list[dict[str, str]]:
                 key = f"{folder}/{stem}" if folder else stem
                 row = rows.setdefault(key, {"shard": shard, "name": key})
                 _add(row, kind.lower(), archive, member, shard)
-    except (OSError, tarfile.TarError, ValueError) as error:
+    except (OSError, tarfile.TarError, ValueError, ArithmeticError, RecursionError) as error:
         raise LoupeError(f"{shard} cannot be read as a tar file (without compression): {error}") from error
     if not rows:
         raise LoupeError(f"{shard} holds no files")
@@ -119,11 +160,17 @@ def _index(shard: str) -> list[dict[str, str]]:
 def _add(
     row: dict[str, str], kind: str, archive: tarfile.TarFile, member: tarfile.TarInfo, shard: str
 ) -> None:
+    if member.issparse():
+        raise ValueError(f"{member.name} has holes, and its bytes are in no one place")
     first, _, last = kind.rpartition(".")
     place = member_entry(shard, member.offset_data, member.size, member.name)
     if f".{last}" in IMAGE_SUFFIXES:
         row["mask" if first in _MASKS else "path"] = place
         return
+    if kind not in _TEXTS:
+        return  # what others keep beside their pictures is none of ours
+    if member.size > _LONGEST_TEXT:
+        raise ValueError(f"{member.name} has {member.size} bytes, and a text at most {_LONGEST_TEXT}")
     stream = archive.extractfile(member)
     text = stream.read().decode("utf-8").strip() if stream else ""
     match kind:
@@ -136,9 +183,9 @@ def _add(
             if not isinstance(content, dict):
                 raise ValueError(f"{member.name} is no object")
             said = {str(name): _plain(value) for name, value in content.items()}
-            row.update({name: value for name, value in said.items() if name not in ("path", "name", "shard")})
+            row.update({name: value for name, value in said.items() if name not in _PLACES})
         case _:
-            pass  # what others keep beside their pictures is none of ours
+            raise AssertionError(kind)
 
 
 def _plain(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.formats.parquet import read_parquet
 from datamodules.texts import Texts
 from errors import LoupeError
 
@@ -22,6 +23,7 @@ TABLE_KINDS = "CSV, JSON lines (.jsonl) or Parquet"
 
 _MARK = b"\xef\xbb\xbf"  # a spreadsheet's way of saying UTF-8
 _NEWLINE, _RETURN, _COMMA = b"\n\r,"
+_LONGEST = 131_072  # letters of a field, as for Python's csv; all fields are compared eight letters at a time
 _CHUNK = 20_000  # rows that are Python lists at a time
 
 
@@ -85,6 +87,13 @@ def read_table(file: Path, *, known: set[str]) -> Table:
     doubled = [name for name, count in Counter(names).items() if name and count > 1]
     if doubled:
         raise LoupeError(f"{file} has the column {', '.join(doubled)} more than once")
+    for written, column in table.columns.items():
+        lengths = column.lengths()
+        if lengths.max(initial=0) > _LONGEST:
+            row = int(lengths.argmax())
+            raise LoupeError(
+                f"{file} {table.where(row)}: the column {written[:60]} has {lengths[row]} letters, at most {_LONGEST}"
+            )
     renamed = {name: table.columns[written].stripped() for name, written in zip(names, header, strict=True)}
     return Table(renamed, table.places, table.unit)
 
@@ -195,8 +204,24 @@ def _read_json_lines(file: Path) -> tuple[list[str], Table]:
         raise _cannot_open(file, error) from error
     except UnicodeDecodeError as error:
         raise LoupeError(f"{file} is not a file of JSON lines in UTF-8: {error}") from error
-    texts = {name: Texts(column) for name, column in columns.items()}
+    texts = {name: _texts(file, name, column, places) for name, column in columns.items()}
     return list(columns), Table(texts, np.array(places, dtype=np.int64), "line")
+
+
+def _texts(file: Path, name: str, column: list[str], places: list[int]) -> Texts:
+    """The column; JSON can say half a character, which no name of a file or a class may hold."""
+    try:
+        name.encode()
+        return Texts(column)
+    except (UnicodeEncodeError, LoupeError):
+        half = (
+            n
+            for n, text in zip(places, column, strict=True)
+            if text.encode("utf-8", "ignore").decode() != text
+        )
+        raise LoupeError(
+            f"{file} line {next(half, places[0])}: the column {name!a} has half a character (\\ud800 to \\udfff)"
+        ) from None
 
 
 def _add_objects(
@@ -205,7 +230,7 @@ def _add_objects(
     """One entry to each column for each line; `before`: how many rows are there already."""
     try:
         objects: list[Any] = json.loads(f"[{','.join(line for _, line in chunk)}]")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         objects = []
     if len(objects) != len(chunk) or not all(type(entries) is dict for entries in objects):
         objects = [_object(file, number, line) for number, line in chunk]
@@ -222,7 +247,7 @@ def _add_objects(
 def _object(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         entries = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise LoupeError(f"{file} line {number} is no JSON: {error}") from error
     if not isinstance(entries, dict):
         raise LoupeError(
@@ -232,29 +257,18 @@ def _object(file: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _read_parquet(file: Path) -> tuple[list[str], Table]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table as read
-    except ImportError:
-        raise LoupeError(
-            f"{file}: reading Parquet needs pyarrow; install it with pip install 'loupe-vision[parquet]'"
-        ) from None
-    try:
-        table: Any = read(file)
-    except OSError as error:
-        raise _cannot_open(file, error) from error
-    except ArrowException as error:
-        raise LoupeError(f"{file} is not a Parquet file: {error}") from error
-    header = [str(name) for name in table.column_names]
-    columns: dict[str, Texts] = {}
-    for name, column in zip(header, table.columns, strict=True):
-        columns[name] = Texts(
+    held = read_parquet(file)
+    columns = {
+        name: Texts(
             [
                 value if type(value) is str else _text(file, f"row {row}", name, value)
-                for row, value in enumerate(column.to_pylist(), 1)
+                for row, value in enumerate(values, 1)
             ]
         )
-    return header, Table(columns, np.arange(1, table.num_rows + 1), "row")
+        for name, values in held
+    }
+    rows = max(map(len, columns.values()), default=0)
+    return [name for name, _ in held], Table(columns, np.arange(1, rows + 1), "row")
 
 
 def _text(file: Path, where: str, name: str, value: Any) -> str:

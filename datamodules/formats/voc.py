@@ -48,6 +48,8 @@ def read_voc_objects(file: str | Path) -> list[tuple[str, BoxEntry]]:
     """
     try:
         data = Path(file).read_bytes()
+        if b"\0" in data:
+            raise LoupeError(f"{file} is no XML in UTF-8")  # in UTF-16 the next look would find nothing
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise LoupeError(f"{file} declares entities, which annotations have no use for")
         root = ElementTree.fromstring(data)
@@ -62,7 +64,7 @@ def read_voc_objects(file: str | Path) -> list[tuple[str, BoxEntry]]:
         ]
     except OSError as error:
         raise LoupeError(f"cannot open {file}: {error.strerror or error}") from error
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         if isinstance(error, LoupeError):
             raise
         raise LoupeError(f"{file} is no annotation of Pascal VOC: {error}") from error
