@@ -154,8 +154,8 @@ class FiniteSteps(Callback):
         if self.action == "stop":
             advice.append("training.on_nonfinite=skip")
         return (
-            f"{what} in step {step.number} (epoch {trainer.current_epoch + 1}), made of {names}. The checkpoints are "
-            f"from before it. Look at these pictures (python train.py check), or try {', '.join(advice)}."
+            f"{what} in step {step.number} (epoch {trainer.current_epoch + 1}), made of {names}. Nothing of it is "
+            f"saved. Look at these pictures (python train.py check), or try {', '.join(advice)}."
         )
 
 

@@ -52,7 +52,7 @@ class Interruption(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Grant a request before a validation."""
-        if not trainer.sanity_checking:
+        if not trainer.sanity_checking and _between_steps(trainer):
             self._grant(trainer)
 
     def on_validation_batch_start(
@@ -64,7 +64,9 @@ class Interruption(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Grant a request within one: it will be done again."""
-        if not trainer.sanity_checking and (trainer.world_size == 1 or batch_idx % _EVERY == 0):
+        if trainer.sanity_checking or not _between_steps(trainer):
+            return
+        if trainer.world_size == 1 or batch_idx % _EVERY == 0:
             self._grant(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,3 +97,9 @@ class Interruption(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def _between_steps(trainer: Trainer) -> bool:
+    """Whether no gradients are held: trainer.val_check_interval may ask for a validation between two micro-batches."""
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress
+    return batches.is_last_batch or batches.current.ready % trainer.accumulate_grad_batches == 0

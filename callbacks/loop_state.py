@@ -18,9 +18,10 @@ def stands_at(trainer: Trainer) -> tuple[int, int]:
 
     Only before the validation of an epoch's end (epoch, all batches) is there.
     """
-    epoch = trainer.fit_loop.epoch_progress.current
-    done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-    over = epoch.processed > epoch.completed and done >= trainer.num_training_batches  # pyright: ignore[reportAttributeAccessIssue]
+    epoch: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    done: int = batches.processed
+    over = epoch.processed > epoch.completed and done >= trainer.num_training_batches
     return (epoch.completed + 1, 0) if over else (epoch.completed, done)
 
 
@@ -28,8 +29,12 @@ def settle_loops(trainer: Trainer, loops: dict[str, Any]) -> None:
     """Make the ``loops`` of a checkpoint say plainly where the fit stands.
 
     Between two epochs: as if nothing of the next one had begun. Between two batches: the epoch begun, so many batches
-    done. Before a validation: the same, and a validation begun of which nothing is done.
+    done. Before a validation: the same, and a validation begun of which nothing is done. A checkpoint that somebody
+    else's callback makes in the middle of a batch's end is left as Lightning has it.
     """
+    here: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    if here.processed != here.completed:
+        return
     epoch, done = stands_at(trainer)
     fit = loops["fit_loop"]
     progress, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
@@ -51,14 +56,15 @@ def resume_loops(trainer: Trainer) -> None:
     epoch_loop = fit.epoch_loop
     if not fit.restarting:
         return
-    if epoch_loop.batch_progress.current.completed == 0:  # with max_steps it believes itself within an epoch
+    here: Any = epoch_loop.batch_progress.current
+    if here.processed == 0:  # with max_steps it believes itself within an epoch
         for loop in (fit, epoch_loop, epoch_loop.val_loop):
             loop._restarting = False  # pyright: ignore[reportPrivateUsage]
             loop.reset_restart_stage()
         return
     fetcher = fit._data_fetcher  # pyright: ignore[reportPrivateUsage]
     assert fetcher is not None
-    validated = not epoch_loop.val_loop.restarted_mid_evaluation
+    validated = epoch_loop.restarted_on_last and not epoch_loop.val_loop.restarted_mid_evaluation
     if validated and epoch_loop._should_check_val_fx(fetcher):  # pyright: ignore[reportPrivateUsage]
         # It goes once through the end of a batch whose validation was done, and counts a step that was counted.
         epoch_loop._batches_that_stepped -= 1  # pyright: ignore[reportPrivateUsage]

@@ -228,7 +228,8 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Go on within an epoch: Lightning calls no hook for its start, and nothing might be logged of it any more."""
-        if self.trainer.fit_loop.epoch_loop.batch_progress.current.completed:
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        if batches.processed:
             self.on_train_epoch_start()
             log_again(self)
 

@@ -451,7 +451,7 @@ def test_histograms_come_in_their_epochs(fit: Fitter, data: Path, frequency: int
     tags = [f"{kind}/{name}" for kind in ("weights", "gradients") for name in names] if epochs else []
     assert sorted(seen.Tags()["histograms"]) == sorted(tags)
     for tag in tags:
-        assert [event.step for event in seen.Histograms(tag)] == [3 * epoch for epoch in epochs]
+        assert [event.step for event in seen.Histograms(tag)] == [3 * epoch - 1 for epoch in epochs]
     kernels = [
         f"weights/{name}" for name, p in zip(names, ran.module.parameters(), strict=True) if p.ndim >= 2
     ]
@@ -562,7 +562,7 @@ def test_only_the_newest_are_kept(fit: Fitter, data: Path) -> None:
     ran = fit(data, "--training.checkpoint={every_n_steps: 1, keep: 2}", "--training.epochs=2")
     assert saved_steps(ran.run) == [5, 6]
     assert {path.name for path in (ran.run / "checkpoints").iterdir()} == {
-        "best.ckpt", "last.ckpt", "step_00000005.ckpt", "step_00000006.ckpt",
+        "best.ckpt", "last.ckpt", "previous.ckpt", "step_00000005.ckpt", "step_00000006.ckpt",
     }  # fmt: skip
 
 
@@ -579,13 +579,28 @@ def test_checkpoints_every_few_minutes(fit: Fitter, data: Path, monkeypatch: pyt
             return Clock.now
 
     class Minute(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
             Clock.now += 60.0
 
     monkeypatch.setattr(module, "time", Clock())
     flags = ("--training.checkpoint={every_minutes: 1.5, keep: 9}", "--training.batch_size=2")
     ran = fit(data, *flags, callbacks=(Minute(),))
     assert saved_steps(ran.run) == [2, 4, 6]
+
+
+class Overflow(Callback):
+    """The gradient of the second step is infinite."""
+
+    def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.global_step == 1:
+            next(p.grad for p in pl_module.parameters() if p.grad is not None).fill_(torch.inf)
+
+
+@proves("on_nonfinite")
+def test_a_step_that_is_no_number_is_left_out(fit: Fitter, data: Path) -> None:
+    ran = fit(data, "--training.on_nonfinite=skip", callbacks=(Overflow(),))
+    assert ran.column("train/nonfinite_steps") == [1.0]
+    assert all(bool(value.isfinite().all()) for value in ran.checkpoint()["state_dict"].values())
 
 
 # --- the backbone -------------------------------------------------------------------------------------------------
