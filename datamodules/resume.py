@@ -40,7 +40,8 @@ class ResumePoint:
     def of(cls, trainer: pl.Trainer) -> "ResumePoint":
         """Where a fit stands between two batches; before the validation at an epoch's end, behind its last one."""
         epoch: Any = trainer.fit_loop.epoch_progress.current
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        done = batches.processed
         over = done >= trainer.num_training_batches and not trainer.validating
         return cls(epoch.completed + 1, 0) if over else cls(epoch.completed, done)
 

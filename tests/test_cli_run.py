@@ -55,7 +55,13 @@ def process(words: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-BASIC = ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "config.yaml", "metrics.csv"]
+BASIC = [
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "checkpoints/previous.ckpt",
+    "config.yaml",
+    "metrics.csv",
+]
 WITH_EVENTS = sorted([*BASIC, "events"])
 ONE_EPOCH = [name for name in BASIC if "previous" not in name]
 
