@@ -82,8 +82,13 @@ class CheckpointFolder:
         _sync(self.path)
 
     def prune_steps(self, keep: int) -> None:
-        """Remove all but the newest ``keep`` of ``step_*.ckpt``."""
-        for old in sorted(self.path.glob("step_*.ckpt"))[:-keep]:
+        """Remove all but the ``keep`` of ``step_*.ckpt`` that were written last.
+
+        Not those of the highest numbers: a run may go on from an earlier checkpoint.
+        """
+        for old in sorted(self.path.glob("step_*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))[
+            :-keep
+        ]:
             old.unlink()
 
     def sweep(self) -> None:

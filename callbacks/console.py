@@ -109,6 +109,8 @@ class ClosingTable(Callback):
         saved = isinstance(exception, SIGTERMException) and trainer.global_step > 0
         if self.run.claimed and (saved or (self.run.path / "checkpoints" / "last.ckpt").exists()):
             print(f"stopped; go on with: {_command('fit', self.run.path / 'config.yaml')} last", flush=True)
+        else:
+            print("stopped; nothing was saved yet", flush=True)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -146,8 +148,12 @@ class ClosingTable(Callback):
 
 
 def _what_ended(trainer: Trainer) -> str:
-    if trainer.should_stop:
+    if any(rule.wait_count >= rule.patience for rule in trainer.early_stopping_callbacks):
         return "early stopping had ended the run; give a larger training.early_stopping.patience"
+    if 0 < trainer.max_steps <= trainer.global_step:
+        return "give a larger trainer.max_steps"
+    if trainer.should_stop:
+        return "trainer.max_time is used up, or a callback of yours ended the run"
     return "give a larger training.epochs"
 
 

@@ -103,6 +103,8 @@ class RunDirectory(Callback):
         """A fit that failed before its first step leaves nothing behind."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.global_step or not self._made:
             return
+        for logger in trainer.loggers:
+            logger.finalize("failed")  # what it still holds would be written into a folder that is gone
         shutil.rmtree(self._made[0], ignore_errors=True)
         for folder in self._made[1:]:
             with contextlib.suppress(OSError):  # another run is there by now

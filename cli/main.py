@@ -1,5 +1,6 @@
 """`python train.py COMMAND ...`: from words to a run, and from a mistake to a few lines and exit code 2."""
 
+import atexit
 import json
 import re
 import sys
@@ -53,6 +54,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run(request, _parser_words(request, merged))
     except LoupeError as error:
         return _tell(error, origins)
+    except KeyboardInterrupt:  # while all is imported and built; later Lightning and `Interruption` take it
+        print_on_each_node("stopped", file=sys.stderr)
+        return 128 + 2
     except ValueError as error:
         # jsonargparse wraps what a constructor raises.
         cause = error.__cause__
@@ -77,6 +81,8 @@ def _run(request: Request, words: list[str]) -> int:
     from cli.full_disk import full_disk_told
     from cli.upstream_warnings import filter_upstream_warnings
 
+    atexit.unregister(_leave_process_group)
+    atexit.register(_leave_process_group)
     with filter_upstream_warnings(), full_disk_told():
         try:
             return LoupeCLI(request, words).exit_code
@@ -86,6 +92,14 @@ def _run(request: Request, words: list[str]) -> int:
             if isinstance(error.__context__, KeyboardInterrupt):
                 return 128 + 2
             raise
+
+
+def _leave_process_group() -> None:
+    """Where there are several processes: one that ends with its group's threads at work is at times aborted."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _add_demo(request: Request) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.dataset import Batch
 from datamodules.options import Loader
 from datamodules.sampler import GlobalBatchSampler
-from datamodules.workers import count_workers
+from datamodules.workers import count_workers, leave_signals_to_parent
 
 __all__ = ["WaitingLoader", "make_loader"]
 
@@ -87,6 +87,7 @@ def make_loader(
         num_workers=workers,
         prefetch_factor=options.prefetch if workers else None,
         persistent_workers=workers > 0,
+        worker_init_fn=leave_signals_to_parent if workers else None,
         pin_memory=pin,
         # memory is shared with forked processes alone
         multiprocessing_context="fork" if workers and options.cache == "memory" else None,

@@ -1,12 +1,14 @@
-"""How many processes read pictures."""
+"""The processes that read pictures: how many, and which signals are not for them."""
 
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Literal
 
 from errors import LoupeError
 
-__all__ = ["count_workers", "usable_cores"]
+__all__ = ["count_workers", "leave_signals_to_parent", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -30,3 +32,23 @@ def count_workers(asked: int | Literal["auto"], *, processes: int = 1) -> int:
     if asked < 0:
         raise LoupeError(f"data.loader.num_workers is {asked}; it is 0, a positive number or auto")
     return asked
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """For a worker process: live on where Ctrl-C or SIGTERM comes to the whole process group, as from a terminal.
+
+    The training process is asked too. It finishes its step with what the workers still read, and then ends them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(
+        signal, "sigwaitinfo"
+    ):  # macOS has it not; a SIGTERM for the whole group ends the worker there
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    """End this process at a SIGTERM from its parent: multiprocessing sends it, and then waits without end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -1,6 +1,5 @@
 """Croppers: where is the one object, how large is it, and is there one at all."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from errors import LoupeError
 from models.backbone import BackboneModel, unused_parameters
 from models.input import InputNormalization, MeanStd
+from models.norm import create_norm
 from models.timm_backbone import backbone_mean_std, backbone_of, create_backbone, native_size
 
 __all__ = ["NAMES", "BoxHead", "Cropper", "create_cropper"]
@@ -40,10 +40,10 @@ class BoxHead(nn.Module):
         self.min_size = min_size
         self.mix = nn.Sequential(
             nn.Conv2d(channels, hidden, kernel_size=1, bias=False),
-            _norm(norm, hidden),
+            create_norm(norm, hidden, option="head_norm"),
             nn.SiLU(inplace=True),
             nn.Conv2d(hidden, hidden, kernel_size=3, padding=1, bias=False),
-            _norm(norm, hidden),
+            create_norm(norm, hidden, option="head_norm"),
             nn.SiLU(inplace=True),
         )
         self.proposal = nn.Conv2d(hidden, 4, kernel_size=1)
@@ -66,16 +66,6 @@ class BoxHead(nn.Module):
         seen = (x.flatten(2) * share.to(x.dtype)).sum(-1)
         size = self.min_size + (1 - self.min_size) * size
         return torch.cat([centre, size, _wide(self.confidence(seen))], dim=1)
-
-
-def _norm(norm: str, channels: int) -> nn.Module:
-    match norm:
-        case "batch":
-            return nn.BatchNorm2d(channels)
-        case "group":
-            return nn.GroupNorm(math.gcd(32, channels), channels)
-        case _:
-            raise LoupeError(f"head_norm is 'batch' or 'group', got {norm!r}")
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """The standard U-Net, trained from scratch."""
 
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from errors import LoupeError
+from models.norm import create_norm
 
 __all__ = ["UNet"]
 
@@ -89,16 +89,6 @@ def _double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Sequentia
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         layers.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False))
-        layers.append(_norm(norm, out_channels))
+        layers.append(create_norm(norm, out_channels, option="unet: norm"))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def _norm(norm: str, channels: int) -> nn.Module:
-    match norm:
-        case "batch":
-            return nn.BatchNorm2d(channels)
-        case "group":
-            return nn.GroupNorm(math.gcd(32, channels), channels)
-        case _:
-            raise LoupeError(f"unet: norm is 'batch' or 'group', got '{norm}'")

@@ -46,7 +46,8 @@ class Moments:
 
     Args:
         at: The moment, from 1.
-        what: ``SIGKILL``, ``SIGTERM``, ``SIGINT``, or ``full`` for a disk that takes no more.
+        what: ``SIGKILL``, ``SIGTERM``, ``SIGINT``, or ``full`` for a disk that takes no more. After ``group`` a signal
+            goes to the worker processes too, as from a terminal.
     """
 
     at: int = 0
@@ -57,6 +58,8 @@ class Moments:
     def __call__(self) -> None:
         import cli.app
 
+        if self.what.startswith("group"):
+            os.setpgrp()
         build = cli.app.trainer_arguments
 
         def with_moments(*args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -82,6 +85,8 @@ class Moments:
         if self.count == self.at:
             if self.what == "full":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+            elif self.what.startswith("group"):
+                os.killpg(0, signal.Signals[self.what.split()[1]])
             else:
                 os.kill(os.getpid(), signal.Signals[self.what])
 

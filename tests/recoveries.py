@@ -108,7 +108,7 @@ def reference(name: str, folder: Path) -> Reference:
     return Reference(words, only_run(folder), int((folder / "moments.txt").read_text(encoding="utf-8")))
 
 
-CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "full": 2}
+CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "group SIGTERM": 143, "group SIGINT": 130, "full": 2}
 
 
 def recover(reference: Reference, folder: Path, crashes: list[tuple[int, str]]) -> None:
@@ -144,7 +144,7 @@ def recover(reference: Reference, folder: Path, crashes: list[tuple[int, str]]) 
 def random_crashes(seed: int, moments: int, count: int) -> list[tuple[int, str]]:
     """Moments, each of which lies in what is left of the run, and what happens there."""
     rng = random.Random(seed)
-    kinds = ["SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "full"]
+    kinds = ["SIGKILL", "SIGKILL", "SIGTERM", "group SIGTERM", "group SIGINT", "full"]
     return [(rng.randint(1, max(1, moments // (index + 1))), rng.choice(kinds)) for index in range(count)]
 
 

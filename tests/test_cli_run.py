@@ -170,6 +170,7 @@ def test_the_commands_of_the_closing_table_run(loupe: Loupe, tiny_words: list[st
     assert sorted(p.name for p in RUN.parent.iterdir()) == ["version_0"]  # and makes no folder of its own
 
 
+@pytest.mark.slow  # test_distributed_*.py has the same by default
 def test_two_processes_write_one_folder_and_the_same_predictions(
     loupe: Loupe, tiny_words: list[str], tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -27,7 +27,11 @@ def left_alone(references: dict[str, Reference], name: str, factory: pytest.Temp
     ("name", "crashes"),
     [
         pytest.param("segmentation", [(0.31, "SIGKILL"), (0.2, "SIGTERM"), (0.4, "full")], id="segmentation"),
-        pytest.param("classification", [(0.45, "SIGKILL"), (0.35, "SIGINT")], id="classification-workers"),
+        pytest.param(
+            "classification",
+            [(0.3, "group SIGTERM"), (0.2, "SIGKILL"), (0.35, "group SIGINT")],
+            id="classification-workers",
+        ),
         pytest.param("cropping", [(0.28, "SIGTERM"), (0.5, "SIGKILL")], id="cropping"),
     ],
 )

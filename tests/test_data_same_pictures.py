@@ -189,6 +189,7 @@ def test_another_seed_gives_others(roots: dict[str, Path], monkeypatch: pytest.M
     )
 
 
+@pytest.mark.slow  # test_distributed_*.py has the same by default
 def test_two_processes_train_the_same_weights(tmp_path: Path) -> None:
     """All of it in a real run: nine pictures in batches of four, the last batch one picture."""
     data = write_pictures(tmp_path / "data", {"train": 9, "val": 4}, void=True)

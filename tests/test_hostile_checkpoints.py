@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import main
 from errors import LoupeError
 from inference import load
 from tests.fitting import CONFIG, SMALL, options, write_pictures
+from tests.fuzzing import fuzz
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 Content = dict[str, Any]
@@ -249,17 +250,6 @@ def test_a_zip_that_unpacks_to_more_than_it_says(tmp_path: Path) -> None:
 
 
 CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8)
-
-
-def fuzz(count: int) -> settings:
-    """The same cases in each default run, other ones in each soak."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=count < 500,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
 
 
 def try_bytes(folder: Path, good: bytes, changes: list[tuple[float, int]], cut: bool) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -23,6 +23,7 @@ from datamodules.formats import find_boxes, find_labels, find_masks
 from datamodules.images import UnreadableError, image_size_hw, read_image, read_mask, read_rgb
 from datamodules.options import Loader
 from errors import LoupeError
+from tests.fuzzing import fuzz
 
 FORMATS = {
     "png": "PNG",
@@ -385,17 +386,6 @@ def read_changed_annotations(folder: Path, name: str, changes: list[tuple[float,
                 for loader in (data.train_dataloader(), data.val_dataloader()):
                     for _ in loader:
                         pass
-
-
-def fuzz(count: int) -> settings:
-    """The same cases in each default run, other ones in each soak."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=count < 1000,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
 
 
 PICTURE = (st.sampled_from(sorted(good_files())), st.lists(CHANGE, min_size=1, max_size=4))

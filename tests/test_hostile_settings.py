@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import main
 from cli.yaml_file import load_yaml
+from tests.fuzzing import fuzz
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
@@ -247,17 +248,6 @@ def try_case(yard: Path, case: Case) -> None:
     (yard / "changed.yaml").write_bytes(data)
     words = ["fit", "--config=changed.yaml", *flags, "--print_config"]
     assert_told(ran(words), [data.decode(errors="replace"), *words])
-
-
-def fuzz(count: int) -> settings:
-    """The same cases in each default run, other ones in each soak."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=count < 1000,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
 
 
 @fuzz(60)

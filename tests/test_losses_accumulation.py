@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import Tensor
 from errors import LoupeError
 from losses import BOX_LOSSES, LOSSES, BoxLoss, Loss, create_box_loss, create_loss, global_sum
 from losses.native import switched_off
+from tests.two_ranks import run_two_ranks
 
 WEIGHTS = [0.5, 1.0, 3.0, 2.0]
 VOID = {"ignore_index": 255}
@@ -333,23 +332,7 @@ def _counted_calls() -> Callable[[], int]:
 
 def test_two_processes_with_two_micro_batches_are_one_batch(tmp_path: Path) -> None:
     assert global_sum(torch.ones(1)) == (torch.ones(1),), "this process is alone"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=120)
-            assert rank.returncode == 0, errors
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    results = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    results = run_two_ranks(__file__, tmp_path)
     for place, case in enumerate(SHARED):
         kind, name, options = EXACT[case]
         logits, target = example(kind, 10)

@@ -6,8 +6,6 @@ The file is also the program of the two processes: ``python test_losses_distribu
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from losses import create_loss, local_reduction
+from tests.two_ranks import run_two_ranks
 
 SIZES = ((3, 1), (4, 0), (2, 2))  # samples on rank 0 and on rank 1: uneven, empty, even
 WEIGHT = [0.2, 1.0, 0.5, 3.0]
@@ -79,25 +78,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[list[tuple[float, Tensor, float]]]:
     folder = tmp_path_factory.mktemp("ddp")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=120)
-            assert rank.returncode == 0, errors
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return run_two_ranks(__file__, folder)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -212,6 +212,7 @@ def test_boxes_are_in_pixels_of_the_upright_original(
 # --- two processes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_distributed_*.py has the same by default
 @pytest.mark.parametrize("task", [CLASSIFICATION, CROPPING], ids=lambda task: task.name)
 def test_two_processes_train_and_score_as_one(task: Task, tmp_path: Path) -> None:
     """lcnet has batch norm, which the CPU cannot share: equal are the first loss's batch and every count of the scores.

@@ -137,6 +137,7 @@ def test_one_folder_one_row_an_epoch_one_summary(pair: tuple[Path, Path, str]) -
         assert printed.count(line) == 1, line
 
 
+@pytest.mark.slow  # test_distributed_*.py has the same by default
 def test_test_scores_count_each_picture_once(pair: tuple[Path, Path, str], data: Path) -> None:
     """Three pictures in batches of four: each process has a share, and the last one is not counted twice."""
     one, two, _ = pair
