@@ -122,7 +122,7 @@ class ClosingTable(Callback):
         if kept is not None and kept.best_score is not None and math.isfinite(kept.best_score):
             epoch = (kept.best_epoch or 0) + 1
             rows.append(
-                ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {trainer.current_epoch}")
+                ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {max(epoch, trainer.current_epoch)}")
             )
             rows.append(("checkpoint", kept.best_model_path))
         elif kept is not None and kept.best_score is not None:

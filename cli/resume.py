@@ -31,7 +31,8 @@ def open_checkpoint(
             raise LoupeError(
                 f"--ckpt_path: {error}; there is no other checkpoint in {path.parent}"
             ) from error
-        found, content = max(older, key=lambda one: (one[1]["global_step"], one[1]["epoch"]))
+        # By the time of writing: a run may have gone on from an earlier place, beside what was saved later before.
+        found, content = max(older, key=lambda one: one[0].stat().st_mtime_ns)
         print_once(
             f"warning: {error}; going on from {found.name}, {content['global_step']} steps into the run"
         )

@@ -112,6 +112,23 @@ def test_no_checkpoints_when_they_are_not_wanted(loupe: Loupe, tiny_words: list[
     assert outcome.code == 2 and "restore_best_weights=false" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("without", "key"),
+    [
+        ("--trainer.enable_checkpointing=false", "checkpoint.every_n_steps=2"),
+        ("--trainer.enable_checkpointing=false", "checkpoint.every_minutes=2"),
+        ("--trainer.barebones=true", "checkpoint.every_n_steps=2"),
+        ("--trainer.barebones=true", "on_nonfinite=skip"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    loupe: Loupe, tiny_words: list[str], without: str, key: str
+) -> None:
+    outcome = loupe("fit", *tiny_words, *QUICK, without, f"training.{key}")
+    assert outcome.code == 2
+    assert without.removeprefix("--") in outcome.err and f"training.{key.split('=')[0]}" in outcome.err
+
+
 def test_limits_and_steps_count(loupe: Loupe, tiny_words: list[str]) -> None:
     assert loupe("fit", *tiny_words, *QUICK, "--trainer.limit_train_batches=1").code == 0
     assert [row["step"] for row in rows()] == ["0", "1"]

@@ -23,7 +23,7 @@ from tests.fitting import CONFIG, SMALL, options, write_pictures
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("signals"), {"train": 10, "val": 4})
+    return write_pictures(tmp_path_factory.mktemp("signals"), {"train": 10, "val": 8})
 
 
 class AskOnce(Callback):
@@ -68,7 +68,7 @@ def test_a_validation_between_two_micro_batches_is_no_place_to_end(
     stopped: Any, data: Path, tmp_path: Path, hook: str
 ) -> None:
     """The gradient of the first half of the step would be lost: the second half is waited for."""
-    flags = ("--training.accumulate=2", "--trainer.val_check_interval=1", "--trainer.limit_val_batches=1")
+    flags = ("--training.accumulate=2", "--trainer.val_check_interval=1")
     assert stopped(data, hook, signal.SIGTERM, *flags) == 143
     state = load(only_run(tmp_path), "last")
     assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"] == 2
