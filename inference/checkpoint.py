@@ -17,6 +17,9 @@ __all__ = ["not_as_written", "read_checkpoint", "taking_over"]
 _MOST_VALUES = 1_000_000
 _DEEPEST = 60
 
+#: What Lightning (2.6) counts in its loops.
+_COUNTS = ("ready", "started", "processed", "completed", "is_last_batch", "_batches_that_stepped")
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a Loupe checkpoint; tensors stay on the disk until they are used.
@@ -34,9 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is None:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (
-        Exception
-    ) as error:  # zipfile and torch raise many kinds for a file that is none, or one that is cut short
+    except Exception as error:  # zipfile and torch raise many kinds for a file that is none, or is cut short
         raise LoupeError(f"{path} cannot be read: it is not a checkpoint, or it is damaged") from error
     if damaged is not None:
         raise LoupeError(f"{path} is damaged: the checksum of {damaged} does not hold")
@@ -129,13 +130,22 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _has_counts_only(loops: Any) -> bool:
-    """Whether this is a mapping of mappings, and in the end of whole numbers from 0."""
+    """Whether this is a mapping of mappings, and in the end of whole numbers from 0 where Lightning has counts."""
     if not isinstance(loops, Mapping):
         return False
-    return all(
-        _has_counts_only(value) if isinstance(value, Mapping) else isinstance(value, int) and value >= 0
-        for value in loops.values()
-    )
+    for key, value in loops.items():
+        if key == "combined_loader":
+            continue  # what a user's own loader keeps; it is handed to nobody else
+        if isinstance(value, Mapping):
+            if (
+                key in _COUNTS
+                or not (value or str(key).endswith("state_dict"))
+                or not _has_counts_only(value)
+            ):
+                return False
+        elif key not in _COUNTS or not isinstance(value, int) or value < 0:
+            return False
+    return True
 
 
 def _is_pair(values: Any) -> bool:

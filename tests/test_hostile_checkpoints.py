@@ -23,7 +23,13 @@ from tests.fitting import CONFIG, SMALL, options, write_pictures
 from tests.fuzzing import fuzz
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
-Content = dict[str, Any]
+
+
+class Content(dict[str, Any]):
+    """What a checkpoint holds; hypothesis shows the arguments of a test, and would not stop."""
+
+    def __repr__(self) -> str:
+        return "Content()"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def good(run: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def content(run: Path) -> Content:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return Content(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True))
 
 
 def assert_told(path: Path) -> None:
@@ -111,7 +117,7 @@ def test_a_card_with_a_value_of_another_type(tmp_path: Path, content: Content, w
     failures: list[str] = []
     contract = ["value_range", *content["loupe"]["input"]]
     for part, key in [*(("", key) for key in content["loupe"]), *(("input", key) for key in contract)]:
-        changed = copy.deepcopy(content)
+        changed = copy.deepcopy(dict(content))
         (changed["loupe"][part] if part else changed["loupe"])[key] = wrong
         torch.save(changed, tmp_path / "bad.ckpt")
         try:
@@ -187,7 +193,7 @@ def try_another(
     """A fit that goes on from a checkpoint with one other value: it does, or says why not."""
     places = list(places_in(content))
     *above, key = places[int(share * len(places))]
-    changed = copy.deepcopy(content)
+    changed = copy.deepcopy(dict(content))
     holder: Any = changed
     for step in above:
         holder = holder[step]
@@ -207,7 +213,7 @@ def test_what_an_optimizer_remembers_cannot_reach_other_memory(
     tmp_path: Path, run: Path, content: Content, how: str, loupe: Callable[..., Any]
 ) -> None:
     """torch's fused kernels look at neither shape nor strides of it, and ended the process."""
-    changed = copy.deepcopy(content)
+    changed = copy.deepcopy(dict(content))
     memories: list[dict[str, Any]] = list(changed["optimizer_states"][0]["state"].values())
     assert all(group["fused"] for group in changed["optimizer_states"][0]["param_groups"])
     for memory in memories:
@@ -229,7 +235,7 @@ def test_what_an_optimizer_remembers_cannot_reach_other_memory(
         return
     assert outcome.code == 0
     if how == "in another layout":  # the same numbers, so the same weights
-        torch.save(content, tmp_path / "good.ckpt")
+        torch.save(dict(content), tmp_path / "good.ckpt")
         good = [*words[:1], f"--ckpt_path={tmp_path / 'good.ckpt'}", *words[2:]]
         assert loupe("fit", *good, f"--run.directory={tmp_path / 'runs'}").code == 0
         weights = [
