@@ -121,9 +121,8 @@ class ClosingTable(Callback):
         kept = self.checkpoint
         if kept is not None and kept.best_score is not None and math.isfinite(kept.best_score):
             epoch = (kept.best_epoch or 0) + 1
-            rows.append(
-                ("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {max(epoch, trainer.current_epoch)}")
-            )
+            of = max(epoch, trainer.current_epoch)
+            rows.append(("best", f"{kept.monitor} {kept.best_score:.4f} in epoch {epoch} of {of}"))
             rows.append(("checkpoint", kept.best_model_path))
         elif kept is not None and kept.best_score is not None:
             rows.append(("note", f"{kept.monitor} was never a number; best.ckpt is the first epoch's"))
