@@ -161,6 +161,7 @@ def test_a_process_that_is_killed_leaves_a_usable_cache(tmp_path: Path, decoded:
     assert same(batches(data), plain) and decoded.take() == []
 
 
+@pytest.mark.slow
 def test_two_processes_may_fill_it_at_once(tmp_path: Path, decoded: Decoded) -> None:
     root = write_task("segmentation", tmp_path / "data")
     both = [python(FILLING, root) for _ in range(2)]

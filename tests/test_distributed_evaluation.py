@@ -19,16 +19,13 @@ from tests.tasks import SIZE, TASKS, Task, draw, write_task
 COUNTS = (5, 1)
 #: Task, pictures, command; 0 pictures: five, one of which cannot be read.
 JOBS = (
-    ("segmentation", 5, "validate"),
     ("segmentation", 5, "test"),
     ("segmentation", 5, "predict"),
     ("segmentation", 1, "test"),
     ("classification", 5, "test"),
-    ("classification", 5, "predict"),
     ("classification", 1, "predict"),
     ("classification", 0, "predict"),
     ("cropping", 5, "test"),
-    ("cropping", 5, "predict"),
 )
 MORE = tuple(
     job for job in itertools.product(TASKS, COUNTS, ("validate", "test", "predict")) if job not in JOBS
