@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.dataset import Batch
 from datamodules.options import Loader
 from datamodules.sampler import GlobalBatchSampler
-from datamodules.workers import count_workers, leave_signals_to_parent
+from datamodules.workers import count_workers, leave_signals_to_parent, signals_held
 
 __all__ = ["WaitingLoader", "make_loader"]
 
@@ -36,7 +36,9 @@ class WaitingLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         accumulate: int = getattr(self.sampler, "accumulate", 1)
         done: int = getattr(self.sampler, "start", 0)  # before the sampler forgets where it goes on
-        batches = self._timed(super().__iter__())
+        with signals_held():
+            begun = super().__iter__()
+        batches = self._timed(begun)
         return batches if accumulate == 1 else _looking_ahead(batches, accumulate, done % accumulate)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:

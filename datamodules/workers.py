@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from errors import LoupeError
 
-__all__ = ["count_workers", "leave_signals_to_parent", "usable_cores"]
+__all__ = ["count_workers", "leave_signals_to_parent", "signals_held", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -34,12 +36,27 @@ def count_workers(asked: int | Literal["auto"], *, processes: int = 1) -> int:
     return asked
 
 
+@contextmanager
+def signals_held() -> Generator[None]:
+    """Have Ctrl-C and SIGTERM wait: a process that is begun within holds them too, until it knows what to do."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_parent(worker: int) -> None:
     """For a worker process: live on where Ctrl-C or SIGTERM comes to the whole process group, as from a terminal.
 
     The training process is asked too. It finishes its step with what the workers still read, and then ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if hasattr(
         signal, "sigwaitinfo"
     ):  # macOS has it not; a SIGTERM for the whole group ends the worker there

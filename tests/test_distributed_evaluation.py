@@ -23,6 +23,7 @@ JOBS = (
     ("segmentation", 5, "predict"),
     ("segmentation", 1, "test"),
     ("classification", 5, "test"),
+    ("classification", 5, "predict"),
     ("classification", 1, "predict"),
     ("classification", 0, "predict"),
     ("cropping", 5, "test"),
