@@ -126,9 +126,8 @@ class RunCheckpoint(Checkpoint):
         if improved:
             self.best_score = score
             self.best_epoch = trainer.current_epoch
-        if (
-            stands_at(trainer)[1] == 0
-        ):  # not where trainer.max_steps ended it within: then the sums are still needed
+        _, within = stands_at(trainer)
+        if not within:  # where trainer.max_steps ended it early the sums of the epoch are still needed
             _tell_loggers(trainer)
         self._save(trainer, *(["best.ckpt"] if improved else []))
 
@@ -196,11 +195,8 @@ class RunCheckpoint(Checkpoint):
                 failed = str(error).replace(folder.fresh.name, "last.ckpt")
         failed = trainer.strategy.broadcast(failed)
         if failed:
-            kept = (
-                "the one before it is still whole"
-                if (self.directory / "last.ckpt").exists()
-                else "none is there"
-            )
+            there = (self.directory / "last.ckpt").exists()
+            kept = "the one before it is still whole" if there else "none is there"
             raise LoupeError(f"{failed}; {kept}. Make room and go on with --ckpt_path last")
         self._saved, self._saved_at = _place(trainer), time.monotonic()
 

@@ -86,9 +86,8 @@ class CheckpointFolder:
 
         Not those of the highest numbers: a run may go on from an earlier checkpoint.
         """
-        for old in sorted(self.path.glob("step_*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))[
-            :-keep
-        ]:
+        steps = sorted(self.path.glob("step_*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        for old in steps[:-keep]:
             old.unlink()
 
     def sweep(self) -> None:

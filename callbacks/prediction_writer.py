@@ -130,9 +130,8 @@ class PredictionWriter(Callback):
         unreadable: set[int] = set()
         away: list[str] = []
         indices: list[int] = []
-        for rank in range(
-            trainer.world_size
-        ):  # one after the other: all check the numbers, one keeps the texts
+        # One after the other: all check the numbers, one keeps the texts.
+        for rank in range(trainer.world_size):
             lines, skipped, elsewhere = trainer.strategy.broadcast(mine, src=rank)
             header = lines[0] if lines else header
             indices += [int(row[0]) for row in lines[1:]]

@@ -104,12 +104,8 @@ def trainer_arguments(
                 "trainer.barebones=true leaves out every score, so training.early_stopping would have no effect; "
                 "remove one of them"
             )
-        _refuse_without_effect("trainer.barebones=true leaves out checkpoints", training)
-        if training.on_nonfinite == "skip":
-            raise LoupeError(
-                "trainer.barebones=true leaves out the look at each step, so training.on_nonfinite=skip would have no "
-                "effect; remove one of them"
-            )
+        skips = {"on_nonfinite=skip": training.on_nonfinite == "skip"}
+        _refuse_without_effect("trainer.barebones=true", {**_extra_saves(training), **skips})
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
         kept = [c for c in ours if isinstance(c, ExponentialMovingAverage)]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
@@ -117,10 +113,15 @@ def trainer_arguments(
     return arguments
 
 
-def _refuse_without_effect(why: str, training: Training) -> None:
-    for key in ("every_n_steps", "every_minutes"):
-        if getattr(training.checkpoint, key) is not None:
-            raise LoupeError(f"{why}, so training.checkpoint.{key} would have no effect; remove one of them")
+def _extra_saves(training: Training) -> dict[str, bool]:
+    given = training.checkpoint
+    return {f"checkpoint.{k}": getattr(given, k) is not None for k in ("every_n_steps", "every_minutes")}
+
+
+def _refuse_without_effect(other: str, wanted: dict[str, bool]) -> None:
+    for key, is_wanted in wanted.items():
+        if is_wanted:
+            raise LoupeError(f"training.{key} would have no effect under {other}; remove one of them")
 
 
 def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory)
         keep=training.checkpoint.keep,
     )
     if given.get("enable_checkpointing") is False:
-        _refuse_without_effect("trainer.enable_checkpointing=false leaves no checkpoints", training)
+        _refuse_without_effect("trainer.enable_checkpointing=false", _extra_saves(training))
         checkpoint = None
         if training.early_stopping.enabled and training.early_stopping.restore_best_weights:
             raise LoupeError(

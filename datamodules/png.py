@@ -40,9 +40,8 @@ def is_intact(data: bytes) -> bool:
                 packed.append(body[4:])
             place += 12 + length
         width, height, bits, colour, method, filters, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
-        needed = [
-            kind for kind in kinds if not kind[0] & 32
-        ]  # a capital first letter: whoever decodes must know it
+        # A capital first letter: whoever decodes must know it.
+        needed = [kind for kind in kinds if not kind[0] & 32]
         if (
             kinds[0] != b"IHDR"
             or kinds.count(b"IHDR") > 1

@@ -50,9 +50,8 @@ def rank_classes(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np
     """
     found: list[tuple[float, float]] = []
     for first in range(0, scores.shape[1], _BLOCK):
-        columns = np.ascontiguousarray(
-            scores[:, first : first + _BLOCK].T
-        )  # a column alone is slow to gather
+        # Several at once: a column alone is slow to gather.
+        columns = np.ascontiguousarray(scores[:, first : first + _BLOCK].T)
         for number, column in enumerate(columns, first):
             found.append(ranking(column, target == number if target.ndim == 1 else target[:, number]))
     auroc, precision = np.array(found, dtype=np.float64).T

@@ -8,7 +8,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Before torch and the hub's client are imported: both read these once. Processes that a test starts inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +19,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.fitting import Fitter
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("LOUPE_REAL_DATA", ROOT.parent / "shared" / "datasets"))
@@ -149,3 +152,11 @@ def loupe(
         return Outcome(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
+    """Runs `train.py fit` in this process, in an empty folder; see tests/fitting.py."""
+    from tests.fitting import Fitter  # imports Lightning, which most tests do without
+
+    return Fitter(monkeypatch, capsys, tmp_path)

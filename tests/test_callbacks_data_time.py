@@ -23,11 +23,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("data"), {"train": 12, "val": 4})
 
 
-@pytest.fixture
-def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
 def slow_reading(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> dict[str, float]:
     """Each picture of these parts takes so long; the returned times may be changed."""
     real = InputReader.sample

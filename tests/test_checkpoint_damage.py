@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 from segmentation_models_pytorch import Unet
 
 from cli import main
@@ -21,11 +20,6 @@ from tests.tasks import CLASSIFICATION, write_task
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("damage"), {"train": 10, "val": 4})
-
-
-@pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
 
 
 FLAGS = ("--training.epochs=3", "--training.learning_rate=0.01", "--training.checkpoint.every_n_steps=2")
@@ -150,8 +144,6 @@ def test_timm_loads_a_classifier(
 
 
 def test_smp_loads_a_segmenter(fit: Fitter, data: Path) -> None:
-    config = Path(__file__).parent.parent / "configs" / "seg_resnet50_unet.yaml"
-    assert config.exists()
     base = (
         "--model.architecture=unet",
         "--model.encoder=resnet18",
@@ -175,9 +167,6 @@ def test_two_runs_of_one_config_are_one(fit: Fitter, data: Path) -> None:
     )
     one, two = fit(data, *flags), fit(data, *flags)
     assert_same_runs(one.run, two.run)
-    assert (
-        not torch.are_deterministic_algorithms_enabled() or torch.use_deterministic_algorithms(False) is None
-    )
 
 
 @pytest.mark.parametrize(

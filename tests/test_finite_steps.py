@@ -22,11 +22,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("finite"), {"train": 10, "val": 4})
 
 
-@pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
 class Poison(Callback):
     """Makes the gradient, or the picture and so the loss, no number in some optimizer steps.
 

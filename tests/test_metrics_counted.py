@@ -16,11 +16,6 @@ from tests.tasks import CLASSIFICATION, SEGMENTATION, SIZE, write_task
 
 
 @pytest.fixture
-def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
-@pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "data", {"train": 4, "val": 7})
 

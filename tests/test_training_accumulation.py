@@ -26,11 +26,6 @@ LAYER_NORM = ("--model.backbone=test_convnext", "--model.weights=null")
 REGULARIZER = "--training.regularizer={enabled: true, l1: 1.0e-4, l2: 1.0e-3}"
 
 
-@pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven training pictures with void: in batches of four the last step has three, and one share has none."""

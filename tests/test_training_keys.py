@@ -49,11 +49,6 @@ def void_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("void"), {"train": 6, "val": 3}, void=True)
 
 
-@pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
 def closed_form(
     decay: Callable[[float, float], float], *, total: int, per_epoch: int, warmup: int = 0
 ) -> list[float]:

@@ -19,11 +19,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("resume"), {"train": 10, "val": 4})
 
 
-@pytest.fixture
-def fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Fitter:
-    return Fitter(monkeypatch, capsys, tmp_path)
-
-
 class StopAfter(Callback):
     """Ends the run after so many epochs, as a user's Ctrl-C between two epochs would."""
 
