@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class RunCheckpoint(Checkpoint):
         every_n_steps: Optimizer steps between saves within an epoch (``step_00000100.ckpt``, also ``last``).
         every_minutes: Minutes between saves within an epoch.
         keep: How many of those to keep.
+        with_best: Called on the first process when the state at hand became the best: writes what goes with it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RunCheckpoint(Checkpoint):
         every_n_steps: int | None = None,
         every_minutes: float | None = None,
         keep: int = 3,
+        with_best: Callable[[Trainer, LightningModule], None] | None = None,
     ) -> None:
         self.run = run
         self.monitor = monitor
@@ -56,6 +58,7 @@ class RunCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_minutes = every_minutes
         self.keep = keep
+        self.with_best = with_best
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self._step = 0
@@ -191,6 +194,8 @@ class RunCheckpoint(Checkpoint):
             try:
                 trainer.strategy.checkpoint_io.save_checkpoint(content, folder.fresh)
                 folder.publish(*others)
+                if "best.ckpt" in others and self.with_best is not None:
+                    self.with_best(trainer, trainer.lightning_module)
             except (OSError, LoupeError) as error:
                 failed = str(error).replace(folder.fresh.name, "last.ckpt")
         failed = trainer.strategy.broadcast(failed)

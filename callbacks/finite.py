@@ -48,6 +48,8 @@ class FiniteSteps(Callback):
 
     Under float16 with loss scaling an overflow of the gradient is the scaler's business, so the loss alone counts.
 
+    The L2 norm of the gradient, before clipping, is logged as ``train/gradient_norm``: the mean over the epoch's steps.
+
     Args:
         action: ``stop`` or ``skip``.
         learning_rate: Of the recipe, for the advice.
@@ -61,6 +63,8 @@ class FiniteSteps(Callback):
         self._losses: list[Tensor] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._pending: deque[_Step] = deque()
+        #: Sum of the norms of this epoch's gradients, and of how many, (2,) float64.
+        self._norms = torch.zeros(2, dtype=torch.float64)
         self._undo: list[Callable[[], Any]] = []
 
     def on_train_batch_start(
@@ -86,13 +90,17 @@ class FiniteSteps(Callback):
         """Find out, without waiting for the answer unless the step may have to be left out."""
         loss = torch.stack(self._losses).sum()
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        if getattr(trainer.precision_plugin, "scaler", None) is None and gradients:
-            norm = torch.nn.utils.get_total_norm(gradients)
-        else:
-            norm = torch.zeros((), device=loss.device)
+        norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=loss.device)
+        self._add_up(pl_module, norm.double() if norm.device.type != "mps" else norm.float())
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            norm = torch.zeros_like(norm)
         self._pending.append(_Step(trainer.global_step + 1, loss, norm, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a mean of the gradient's norm."""
+        self._norms = torch.zeros_like(self._norms)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look before what could be saved."""
@@ -101,6 +109,9 @@ class FiniteSteps(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look before the epoch is saved."""
         self._look(trainer)
+        total, count = self._norms.tolist()
+        if count:
+            pl_module.log("train/gradient_norm", total / count)
         if self.action == "skip":
             pl_module.log("train/nonfinite_steps", float(self.skipped))
 
@@ -110,13 +121,23 @@ class FiniteSteps(Callback):
         """Look before anything is written, whoever saves."""
         self._look(trainer)
 
-    def state_dict(self) -> dict[str, int]:
-        """How many steps were left out."""
-        return {"skipped": self.skipped}
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps were left out; sum and number of the norms of the epoch at hand."""
+        return {"skipped": self.skipped, "norms": self._norms.tolist()}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = int(state_dict["skipped"])
+        total, count = state_dict["norms"]
+        self._norms = torch.tensor([float(total), float(count)], dtype=torch.float64)
+
+    def _add_up(self, pl_module: LightningModule, norm: Tensor) -> None:
+        """The norm before it is clipped; one that is not finite is left out."""
+        finite = torch.isfinite(norm)
+        # where the norm is, so that nobody waits
+        self._norms = self._norms.to(norm) + torch.stack([torch.where(finite, norm, 0.0), finite.to(norm)])
+        if pl_module.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":  # pyright: ignore
+            pl_module.log("train/gradient_norm_step", norm, on_step=True, on_epoch=False)
 
     def _look(self, trainer: Trainer, *, all_but: int = 0) -> None:
         while len(self._pending) > all_but:

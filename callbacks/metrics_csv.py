@@ -66,6 +66,10 @@ class MetricsCSV(Logger):
             writer.writerow({k: _field(v) for k, v in self._rows[number].items()})
         write_atomically(self.run.path / "metrics.csv", text.getvalue())
 
+    def scores(self, epoch: int) -> dict[str, float]:
+        """What is known of an epoch, counted from 0."""
+        return dict((self._rows or {}).get(epoch, {}))
+
     @property
     def row(self) -> dict[str, float]:
         """The newest row, that of the epoch at hand where there is one."""

@@ -14,9 +14,9 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from callbacks.palette import palette
 from callbacks.run_directory import RunDirectory
 from errors import LoupeError
+from figures import palette
 
 __all__ = ["PredictionWriter", "cut", "mask_image"]
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from callbacks.run_directory import RunDirectory, write_atomically
 
@@ -58,7 +59,10 @@ class ScoresFile(Callback):
         width = max(map(len, told), default=0)
         print("", *(f"  {name:<{width}}  {_shown('', value)}" for name, value in told.items()), "", sep="\n")
         names: list[str] = pl_module.class_names or []  # pyright: ignore[reportAssignmentType]
-        columns: dict[str, list[float]] = pl_module.per_class  # pyright: ignore[reportAssignmentType]
+        found: dict[str, Tensor] = pl_module.evaluated  # pyright: ignore[reportAssignmentType]
+        columns = {
+            k.removesuffix("_per_class"): v.tolist() for k, v in found.items() if k.endswith("_per_class")
+        }
         if columns:
             table = self.run.path / f"{self.command}_classes.csv"
             write_atomically(table, classes_csv(names, columns))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from cli.options import check_typed_block
 from cli.parser import LoupeParser
 from cli.restoring import restoring_told
 from cli.resume import check_epochs, open_checkpoint, tell_differences
+from cli.run_report import reported
 from cli.trainer import trainer_arguments, trial_arguments
+from cli.vertex import fetched_checkpoint, vertex_uploads
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError, unknown
@@ -122,7 +125,10 @@ class LoupeCLI(LightningCLI):
             )
         parent = Path(config.run.directory) / config.run.name
         self.run = RunDirectory(parent, existing=None, config="")
-        given = config.get("ckpt_path")
+        given = fetched_checkpoint(
+            config.get("ckpt_path"), self.request.command, self.request.files, parent, os.environ
+        )
+        config["ckpt_path"] = given
         if given is None:
             if self.config.subcommand != "fit":
                 raise LoupeError(
@@ -176,10 +182,18 @@ class LoupeCLI(LightningCLI):
             path = str(self._get(self.config_init, "ckpt_path") or "")
             step = self.checkpoint.get("global_step")
             arguments = trainer_arguments(
-                str(self.subcommand), training, given, self.run, checkpoint=path, resumed_step=step
+                str(self.subcommand),
+                training,
+                given,
+                self.run,
+                checkpoint=path,
+                resumed_step=step,
+                words=self.request.line,
             )
             if self.request.command == "check":
                 return self.trainer_class(**trial_arguments(given))
+            if self.subcommand == "fit":
+                arguments["callbacks"] += vertex_uploads(os.environ, self.run, goes_on=bool(path))
             return self.trainer_class(**{**arguments, **kwargs})
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):
@@ -235,7 +249,8 @@ class LoupeCLI(LightningCLI):
             )
         else:
             path, step = self.config[subcommand].get("ckpt_path"), self.checkpoint.get("global_step")
-            with restoring_told(path, lambda: self.trainer.global_step == step):
+            told = restoring_told(path, lambda: self.trainer.global_step == step)
+            with reported(subcommand, self.run, self.trainer), told:
                 super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

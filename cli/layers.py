@@ -49,6 +49,7 @@ class Request:
         flags: All other settings on the command line, key -> text; for the parser, and to look at.
         words: The same as words for the parser, in order.
         demo: Whether the demo's layer was added, because no data is named.
+        line: The command line as it was given.
     """
 
     command: str
@@ -57,6 +58,7 @@ class Request:
     flags: dict[str, str | None] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     demo: bool = False
+    line: list[str] = field(default_factory=list)
 
     @property
     def parsed_as(self) -> str:
@@ -170,7 +172,7 @@ def read_request(words: Sequence[str], default: Path) -> Request:
         if given.startswith("-"):
             raise LoupeError(f"the command comes first, for example: python train.py fit {' '.join(words)}")
         raise unknown("command", given, COMMANDS)
-    request = Request(words[0])
+    request = Request(words[0], line=list(words))
     ours: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for given, text in _settings(words[1:]):

@@ -25,6 +25,8 @@ commands:
   test      score the test data with trained weights
   predict   write predictions for pictures
   check     look at the data before a fit, and try one batch; exit code 1 where training would fail or be unsound
+  compare   put runs side by side: scores, curves, what differs in their settings
+  report    write the page about a run anew
 
 examples:
   python train.py fit --config configs/seg_unet.yaml
@@ -47,6 +49,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     origins: dict[str, str] = {}
     try:
+        if words[0] in ("compare", "report"):
+            from cli.compare import run_compare, run_report  # which other commands need not load
+
+            return run_compare(words[1:]) if words[0] == "compare" else run_report(words[1:])
         request = read_request(words, CONFIGS / "training" / "default.yaml")
         _add_demo(request)
         merged = merge(request.layers)

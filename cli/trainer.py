@@ -1,6 +1,5 @@
 """From the `training:` section to the Trainer's arguments: precision, loggers, default callbacks."""
 
-import json
 import logging
 import os
 import sys
@@ -14,28 +13,23 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
     AtomicCheckpointIO,
-    ClosingTable,
-    DataTime,
-    EpochLines,
+    EvaluationRecord,
     ExponentialMovingAverage,
-    FiniteSteps,
-    Interruption,
-    LoggedSoFar,
+    Hyperparameters,
     LossScale,
     MetricsCSV,
-    OpeningSummary,
     PredictionWriter,
-    RunCheckpoint,
     RunDirectory,
     RunTensorBoardLogger,
+    SamplesOnShow,
     ScoresFile,
-    TensorBoardNetwork,
-    WarmupAwareEarlyStopping,
     resolve_precision,
     uses_cuda,
 )
 from cli.cluster import spread
+from cli.fit_callbacks import fit_callbacks, refuse_extra_saves, refuse_without_effect
 from cli.messages import print_once
+from cli.terminal_callbacks import has_progress_bar, terminal_callbacks
 from cli.vocabulary import Training
 from datamodules import read_image
 from errors import LoupeError
@@ -51,11 +45,12 @@ def trainer_arguments(
     *,
     checkpoint: str = "",
     resumed_step: int | None = None,
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All arguments of the Trainer: what the user gave under `trainer`, and what `training` says.
 
     The user's callbacks come first, and one of the same class takes the place of ours. ``resumed_step``: the optimizer
-    steps that were done where this run goes on.
+    steps that were done where this run goes on. ``words``: the command line.
     """
     if given.get("use_distributed_sampler"):
         raise LoupeError(
@@ -65,20 +60,22 @@ def trainer_arguments(
     if told:
         print_once(told)
     users: list[Callback] = _as_list(given.get("callbacks"))
-    ours: list[Callback] = _fit_callbacks(training, given, run) if command == "fit" else [run]
+    loggers = _loggers(command, training, given, run, resumed_step)
+    ours: list[Callback] = [run]
+    if command == "fit":
+        ours = fit_callbacks(training, given, run, loggers=loggers, words=words)
     if command == "predict":
         ours.append(PredictionWriter(run, read_image=_upright_array))
     if command in ("validate", "test"):
-        ours.append(ScoresFile(run, command=command, checkpoint=checkpoint))
+        on_show = SamplesOnShow(0)
+        record = EvaluationRecord(run, on_show, command=command, checkpoint=checkpoint)
+        ours += [on_show, record, ScoresFile(run, command=command, checkpoint=checkpoint)]
     precision = _precision(command, training, given)
     if command == "fit" and precision == "16-mixed":
         ours.append(LossScale())
-    if command == "fit" and not _has_progress_bar(given):
-        ours.append(EpochLines(training.monitor))
-    loggers = _loggers(command, training, given, run, resumed_step)
     if command == "fit":
-        board = next((logger for logger in loggers if isinstance(logger, RunTensorBoardLogger)), None)
-        ours.append(LoggedSoFar(loggers[-1], board))
+        ours.append(Hyperparameters(run))
+    ours += terminal_callbacks(command, training.monitor, given, users)
     arguments = dict(given)
     arguments.update(
         max_epochs=training.epochs,
@@ -94,7 +91,7 @@ def trainer_arguments(
         use_distributed_sampler=False,
         # Only CUDA can share batch statistics over processes; elsewhere the opening summary says that they are not.
         sync_batchnorm=bool(given.get("sync_batchnorm")) and uses_cuda(str(given.get("accelerator", "auto"))),
-        enable_progress_bar=_has_progress_bar(given),
+        enable_progress_bar=has_progress_bar(given, users),
         # The opening summary tells it in one line; --trainer.enable_model_summary true brings the table.
         enable_model_summary=bool(given.get("enable_model_summary")),
     )
@@ -104,24 +101,14 @@ def trainer_arguments(
                 "trainer.barebones=true leaves out every score, so training.early_stopping would have no effect; "
                 "remove one of them"
             )
+        refuse_extra_saves("trainer.barebones=true", training)
         skips = {"on_nonfinite=skip": training.on_nonfinite == "skip"}
-        _refuse_without_effect("trainer.barebones=true", {**_extra_saves(training), **skips})
+        refuse_without_effect("trainer.barebones=true", skips)
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
         kept = [c for c in ours if isinstance(c, ExponentialMovingAverage)]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
         arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments
-
-
-def _extra_saves(training: Training) -> dict[str, bool]:
-    given = training.checkpoint
-    return {f"checkpoint.{k}": getattr(given, k) is not None for k in ("every_n_steps", "every_minutes")}
-
-
-def _refuse_without_effect(other: str, wanted: dict[str, bool]) -> None:
-    for key, is_wanted in wanted.items():
-        if is_wanted:
-            raise LoupeError(f"training.{key} would have no effect under {other}; remove one of them")
 
 
 def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
@@ -140,63 +127,6 @@ def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
 
 def _upright_array(path: str) -> np.ndarray:
     return read_image(path).permute(1, 2, 0).numpy()
-
-
-def _fit_callbacks(training: Training, given: dict[str, Any], run: RunDirectory) -> list[Callback]:
-    checkpoint: RunCheckpoint | None = RunCheckpoint(
-        run,
-        monitor=training.monitor,
-        mode=training.mode,
-        measure=_measure(training),
-        every_n_steps=training.checkpoint.every_n_steps,
-        every_minutes=training.checkpoint.every_minutes,
-        keep=training.checkpoint.keep,
-    )
-    if given.get("enable_checkpointing") is False:
-        _refuse_without_effect("trainer.enable_checkpointing=false", _extra_saves(training))
-        checkpoint = None
-        if training.early_stopping.enabled and training.early_stopping.restore_best_weights:
-            raise LoupeError(
-                "trainer.enable_checkpointing=false leaves no best weights for training.early_stopping to restore; "
-                "add training.early_stopping.restore_best_weights=false"
-            )
-    rate = float(training.learning_rate)
-    callbacks: list[Callback] = [run, FiniteSteps(training.on_nonfinite, learning_rate=rate)]
-    if training.ema.enabled:
-        callbacks.append(ExponentialMovingAverage(training.ema.decay))
-    if training.tensorboard.enabled:
-        board = training.tensorboard
-        callbacks.append(
-            TensorBoardNetwork(
-                histogram_freq=board.histogram_freq,
-                write_graph=board.write_graph,
-                write_images=board.write_images,
-            )
-        )
-    if training.early_stopping.enabled:
-        stopping = training.early_stopping
-        callbacks.append(
-            WarmupAwareEarlyStopping(
-                training.monitor,
-                mode=training.mode,
-                measure=_measure(training),
-                # Plain numbers: the callback's state is kept in checkpoints, which hold no PositiveInt.
-                patience=int(stopping.patience),
-                min_delta=float(stopping.min_delta),
-                warmup_epochs=training.warmup.epochs if training.warmup.enabled else 0.0,
-                restore_from=checkpoint if stopping.restore_best_weights else None,
-            )
-        )
-    if checkpoint is not None:
-        callbacks.append(checkpoint)
-    told = [OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
-    return [*callbacks, Interruption(), DataTime(), *told]
-
-
-def _measure(training: Training) -> str:
-    """What makes two monitored scores comparable: the name, and for a loss the loss itself."""
-    loss = json.dumps(training.loss, sort_keys=True) if training.monitor.endswith("loss") else ""
-    return f"{training.monitor} {training.mode} {loss}".strip()
 
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:

@@ -107,14 +107,16 @@ class ExponentialMovingAverage:
 
 @dataclass
 class TensorBoard:
-    """What TensorBoard is shown, with the meaning these names have in Keras.
+    """What TensorBoard is shown, with the meaning these names have in Keras; `pictures` is our own.
 
     Attributes:
         enabled: Write event files into the run directory.
         histogram_freq: Epochs between histograms of the weights; 0 = never.
         write_graph: Write the network's graph once.
         write_images: Write the weights as images whenever histograms are written.
-        update_freq: epoch, batch, or a number of steps between scalars of the training loss.
+        update_freq: epoch, batch, or a number of steps between scalars of single steps: the training loss, the learning
+            rate and the gradient's norm.
+        pictures: Samples on each sheet of pictures that a validation writes, with its charts; 0 = neither.
     """
 
     enabled: bool = True
@@ -122,6 +124,7 @@ class TensorBoard:
     write_graph: bool = True
     write_images: bool = False
     update_freq: Literal["epoch", "batch"] | PositiveInt = "epoch"
+    pictures: NonNegativeInt = 8
 
 
 @dataclass

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
-
 from errors import LoupeError
+from figures.pages import page_templates
 from inspection.finding import Example, Finding
 from inspection.inspect import Inspection
 from inspection.thumbnails import data_uri
@@ -70,17 +69,18 @@ def write_report(
         },
         "findings": [_plain(finding) for finding in inspection.findings],
     }
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = templates.get_template("page.html").render(
-        **about,
-        sound=inspection.sound,
-        verdict=verdict(inspection),
-        inspection=inspection,
-        findings=[(finding, _pictures(finding, inspection)) for finding in inspection.findings],
-        bars=_bars(inspection),
-        shown=_SHOWN,
+    page = (
+        page_templates(Path(__file__).parent)
+        .get_template("page.html")
+        .render(
+            **about,
+            sound=inspection.sound,
+            verdict=verdict(inspection),
+            inspection=inspection,
+            findings=[(finding, _pictures(finding, inspection)) for finding in inspection.findings],
+            bars=_bars(inspection),
+            shown=_SHOWN,
+        )
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -85,8 +85,8 @@ class LoupeModule(LightningModule, ABC):
         self.training_loss = TrainingLoss()
         self.train_loss, self.train_regularizer = MeanLoss(self.terms), MeanLoss()
         self.evaluations = nn.ModuleDict()
-        #: For each class the scores of the last validation or test: column -> one number a class.
-        self.per_class: dict[str, list[float]] = {}
+        #: All that the last validation or test gave: `Evaluation.finish`.
+        self.evaluated: dict[str, Tensor] = {}
 
     @abstractmethod
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
@@ -110,6 +110,10 @@ class LoupeModule(LightningModule, ABC):
     @abstractmethod
     def update_scores(self, scores: Any, outputs: Tensor, batch: Batch) -> None:
         """Count a batch in what ``create_scores`` made."""
+
+    @abstractmethod
+    def to_show(self, scores: Any, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What people look at of a batch that was just counted, see docs/batch.md; does not wait for the device."""
 
     @abstractmethod
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
@@ -191,28 +195,26 @@ class LoupeModule(LightningModule, ABC):
         """``image`` (B, C, H, W) uint8, or float in 0..1 -> outputs of the network."""
         return self.network(image.contiguous(memory_format=torch.channels_last))
 
-    def _shared_step(self, batch: Batch, stage: Stage) -> Tensor:
+    def _shared_step(self, batch: Batch, stage: Stage) -> Any:
         outputs = self(batch["image"])
         if stage == "train":
             return self.training_loss(self, outputs, batch)
-        values, weights = self.loss_terms(outputs, batch)
         evaluation = cast(Evaluation, self.evaluations[stage])
-        evaluation.add(values, weights, batch)
+        evaluation.add(*self.loss_terms(outputs, batch), batch)
         self.update_scores(evaluation.scores, outputs, batch)
-        return values.sum()
+        return self.to_show(evaluation.scores, outputs, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to descend: that of the batch, or its part of a step in micro-batches, and the regularizer."""
         self.used_rate = float(self.schedule.get_last_lr()[-1])
         return self._shared_step(batch, "train")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count a validation batch."""
-        self._shared_step(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Count a validation batch; returns `to_show`, which is for callbacks."""
+        return self._shared_step(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count a test batch."""
-        self._shared_step(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self._shared_step(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         """One prediction a valid sample."""
@@ -256,11 +258,11 @@ class LoupeModule(LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation set."""
-        self.per_class = log_scores(self, "val")
+        self.evaluated = log_scores(self, "val")
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test set."""
-        self.per_class = log_scores(self, "test")
+        self.evaluated = log_scores(self, "test")
 
     def on_validation_end(self) -> None:
         """Remember that this epoch has fresh scores."""
@@ -283,7 +285,6 @@ class LoupeModule(LightningModule, ABC):
         return cast(Schedule, self.lr_schedulers())
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule of the recipe."""
         return create_optimization(self)
 
     # -- checkpoints --------------------------------------------------------------------------------------------

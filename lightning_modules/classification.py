@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from lightning_modules.base import Batch, LoupeModule
 from losses import Step
@@ -89,6 +90,27 @@ class ClassificationModule(LoupeModule):
     ) -> None:
         """Count the pictures of a batch."""
         scores.update(outputs, batch["label"], batch["valid"])
+
+    def to_show(
+        self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """``probs`` (B, K); ``badness``: -log p of what is true, the mean over classes where there are several labels;
+        ``uncertainty``: entropy, the mean over classes likewise, in nats.
+        """
+        logits, label = outputs.detach().float(), batch["label"]
+        if self.multi_label:
+            yes, no = logits.sigmoid(), (-logits).sigmoid()
+            entropy = -(yes * logsigmoid(logits) + no * logsigmoid(-logits))
+            badness = binary_cross_entropy_with_logits(logits, label, reduction="none").mean(1)
+            return {"probs": yes, "badness": badness, "uncertainty": entropy.mean(1)}
+        log_probs = logits.log_softmax(1)
+        right = label[:, None].clamp(0, logits.shape[1] - 1)  # an impossible class is reported at the end
+        entropy = -(log_probs.exp() * log_probs).sum(1)
+        return {
+            "probs": log_probs.exp(),
+            "badness": -log_probs.gather(1, right)[:, 0],
+            "uncertainty": entropy,
+        }
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the likeliest class and its probability, or all likely labels; and the probability of each class."""

@@ -91,6 +91,19 @@ class CropModule(LoupeModule):
         truth = to_original_box(batch["box"], size_hw, batch["to_original"])
         scores.update(predicted, outputs[:, 4], truth, batch["has_box"], batch["valid"])
 
+    def to_show(self, scores: BoxScores, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``predicted_box`` (B, 4) in 0..1 of the network's input, ``confidence`` (B,) in 0..1, ``iou`` (B,);
+        ``badness``: 1 - IoU, or the confidence where there is no object; ``uncertainty``: 1 - |2 confidence - 1|.
+        """
+        iou, confidence = scores.iou[-1], outputs[:, 4].detach().float().sigmoid()
+        return {
+            "predicted_box": _corners(outputs.detach()),
+            "confidence": confidence,
+            "iou": iou,
+            "badness": torch.where(batch["has_box"], 1 - iou, confidence),
+            "uncertainty": 1 - (2 * confidence - 1).abs(),
+        }
+
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the box in original pixels, and the confidence; the crop where it is asked for and confident."""
         one = slice(position, position + 1)

@@ -31,21 +31,18 @@ class Evaluation(nn.Module):
         self.loss.update(values, weights)
         self.samples.update(batch["index"], batch["valid"])
 
-    def finish(self, trainer: Trainer, part: str) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-        """Scalars by name, ``loss`` among them, and columns of one number a class; starts anew.
+    def finish(self, trainer: Trainer, part: str) -> dict[str, Tensor]:
+        """What the task's metric computes, ``loss``, and the ``index`` (N,) of what was scored, in the order of all
+        that is of one picture; on the CPU, over all processes. Starts anew.
 
         Raises RuntimeError where a whole pass did not count each sample of the part exactly once.
         """
         self._check_count(trainer, part)
         values: dict[str, Tensor] = {"loss": self.loss.compute(), **self.scores.compute()}
+        values["index"] = self.samples.compute()["scored"]
         for metric in (self.loss, self.scores, self.samples):
             metric.reset()
-        columns = {
-            key.removesuffix("_per_class"): value
-            for key, value in values.items()
-            if key.endswith("_per_class")
-        }
-        return values, {name: column.tolist() for name, column in columns.items()}
+        return values
 
     def _check_count(self, trainer: Trainer, part: str) -> None:
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -69,15 +66,15 @@ def _is_whole(trainer: Trainer, part: str) -> bool:
     return len(batches) == 1 and batches[0] < float("inf") and batches[0] == len(loader)
 
 
-def log_scores(module: Any, stage: str) -> dict[str, list[float]]:
-    """Log the scores of a stage that is over; returns for each class those that `Evaluation.finish` gives."""
-    values, per_class = module.evaluations[stage].finish(module.trainer, stage)
+def log_scores(module: Any, stage: str) -> dict[str, Tensor]:
+    """Log the scores of a stage that is over; returns all that `Evaluation.finish` gives."""
+    values = module.evaluations[stage].finish(module.trainer, stage)
     for name in (n for n in ("loss", *module.score_names) if n in values):
         module.log(f"{stage}/{name}", values[name], prog_bar=name == module.score_names[0])
     for score in module.class_score_names:
-        for name, value in zip(module.class_names or [], per_class[score], strict=True):
+        for name, value in zip(module.class_names or [], values[f"{score}_per_class"].tolist(), strict=True):
             module.log(f"{stage}/{score}_per_class/{name}", value)
-    return per_class
+    return values
 
 
 def names_logged(module: Any) -> list[str]:

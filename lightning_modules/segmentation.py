@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_modules.base import Batch, LoupeModule
 from lightning_modules.restore import to_original_size
 from losses import Step
-from metrics import SegmentationScores
+from metrics import SegmentationScores, class_iou
 from models import create_model
 
 __all__ = ["SegmentationModule"]
@@ -70,6 +70,21 @@ class SegmentationModule(LoupeModule):
         """Count the pixels of a batch."""
         scores.update(_classes(outputs), batch["mask"], batch["valid"])
 
+    def to_show(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """``predicted_mask`` (B, H, W) uint8, ``iou`` (B,): the mean over the classes in the picture or its prediction,
+        the background left out where there are two, NaN where there is none.
+
+        ``badness``: 1 - IoU; ``uncertainty``: the mean over pixels of 1 - probability of the likeliest class.
+        """
+        classes = class_iou(scores.pictures[-1])
+        iou = classes[:, 1 if scores.size == 2 else 0 :].nanmean(1).float()
+        return {
+            "predicted_mask": _classes(outputs).to(torch.uint8),
+            "iou": iou,
+            "badness": 1 - iou.nan_to_num(1.0),
+            "uncertainty": 1 - _likeliest(outputs.detach()).mean((1, 2)),
+        }
+
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row of class shares, and the mask at the original size."""
         size_hw: Any = tuple(batch["size_hw_px"][position].tolist())
@@ -86,6 +101,15 @@ class SegmentationModule(LoupeModule):
 def _classes(logits: Tensor) -> Tensor:
     """(B, K, H, W) logits -> (B, H, W) class numbers; one channel is a yes or no."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """(B, K, H, W) logits -> (B, H, W) float32 probability of the likeliest class."""
+    if logits.shape[1] == 1:
+        return logits[:, 0].float().abs().sigmoid()
+    if logits.shape[1] == 2:  # a sigmoid is quicker than a softmax
+        return (logits[:, 0] - logits[:, 1]).float().abs().sigmoid()
+    return (logits.amax(1).float() - logits.float().logsumexp(1)).exp()
 
 
 def _probabilities(logits: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ class TrainingLoss:
         module.log("train/loss", module.train_loss, on_step=False, on_epoch=True)
         if module.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
             module.log("train/loss_step", loss, on_step=True, on_epoch=False)
+            module.log("train/learning_rate_step", module.used_rate, on_step=True, on_epoch=False)
         module.log("loss", loss, prog_bar=True, logger=False)
         options = module.recipe["regularizer"]
         if not options["enabled"]:

@@ -6,6 +6,8 @@ from metrics.confusion import ConfusionMatrix
 from metrics.mean_loss import MeanLoss
 from metrics.multi_label import MultiLabelScores
 from metrics.per_sample import SampleCount
+from metrics.ranking import precision_recall, ranking
+from metrics.regions import class_iou
 from metrics.segmentation import SegmentationScores
 
 __all__ = [
@@ -17,4 +19,7 @@ __all__ = [
     "SampleCount",
     "SegmentationScores",
     "box_iou",
+    "class_iou",
+    "precision_recall",
+    "ranking",
 ]

@@ -35,7 +35,7 @@ class BoxScores(Metric):
     >>> truth = torch.tensor([[0.0, 0, 2, 2], [0, 0, 0, 0]])
     >>> preds = torch.tensor([[1.0, 0, 3, 2], [0, 0, 1, 1]])
     >>> scores.update(preds, torch.tensor([0.9, 0.2]), truth, torch.tensor([True, False]))
-    >>> {name: round(value.item(), 3) for name, value in scores.compute().items()}
+    >>> {name: round(value.item(), 3) for name, value in scores.compute().items() if value.ndim == 0}
     {'box_iou': 0.333, 'box_iou_50': 0.0, 'box_iou_75': 0.0, 'confidence_auroc': 1.0}
     """
 
@@ -75,7 +75,10 @@ class BoxScores(Metric):
         self.kind.append(valid.to(torch.int64) * (1 + has_box.to(torch.int64)))
 
     def compute(self) -> dict[str, Tensor]:
-        """Scalars ``box_iou box_iou_50 box_iou_75 confidence_auroc``, float64, on the CPU, over all processes."""
+        """Scalars ``box_iou box_iou_50 box_iou_75 confidence_auroc``, float64, on the CPU, over all processes.
+
+        And of each picture ``iou`` (N,), ``confidence`` (N,) as given, float32, and ``has_box`` (N,) bool.
+        """
         kind, iou, confidence = (joined(state) for state in (self.kind, self.iou, self.confidence))
         found = iou[kind == 2].double()
         counted = kind > 0
@@ -85,4 +88,7 @@ class BoxScores(Metric):
             "box_iou_50": (found >= 0.5).double().mean(),
             "box_iou_75": (found >= 0.75).double().mean(),
             "confidence_auroc": torch.tensor(auroc, dtype=torch.float64),
+            "iou": iou[counted],
+            "confidence": confidence[counted],
+            "has_box": (kind == 2)[counted],
         }

@@ -64,7 +64,9 @@ class ClassificationScores(ConfusionMatrix):
         """Scalars ``accuracy balanced_accuracy f1 top5 auroc average_precision calibration_error``, and (K,)
         ``precision recall f1 auroc average_precision count``, each with ``_per_class``.
 
-        Float64, on the CPU, over all processes; the count is that of the truth.
+        And the ``confusion`` matrix (K, K), rows truth; ``reliability`` (15, 3), see `bin_confidence`; of each picture
+        ``label`` (N,) int64 and ``log_odds`` (N, K) float32. Scores are float64, on the CPU, over all processes; the
+        count is that of the truth.
         """
         matrix = self.checked()
         hits, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -76,6 +78,7 @@ class ClassificationScores(ConfusionMatrix):
         log_odds = joined(self.log_odds).view(-1, self.num_classes)[counted]
         auroc, average_precision = map(torch.from_numpy, rank_classes(log_odds.numpy(), label.numpy()))
         likeliest, answer = log_odds.max(1)
+        reliability = bin_confidence(likeliest.sigmoid(), answer == label)
         return {
             "accuracy": hits.sum() / matrix.sum(),
             "balanced_accuracy": recall.nanmean(),
@@ -83,13 +86,17 @@ class ClassificationScores(ConfusionMatrix):
             **({"top5": self.top5_hits.cpu() / matrix.sum()} if self.has_top5 else {}),
             "auroc": auroc.nanmean(),
             "average_precision": average_precision.nanmean(),
-            "calibration_error": calibration_error(bin_confidence(likeliest.sigmoid(), answer == label)),
+            "calibration_error": calibration_error(reliability),
             "precision_per_class": precision,
             "recall_per_class": recall,
             "f1_per_class": f1,
             "auroc_per_class": auroc,
             "average_precision_per_class": average_precision,
             "count_per_class": truth,
+            "confusion": matrix,
+            "reliability": reliability,
+            "label": label,
+            "log_odds": log_odds,
         }
 
 

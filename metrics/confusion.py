@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from errors import LoupeError
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["ConfusionMatrix", "histogram"]
 
 
 class ConfusionMatrix(Metric):
@@ -59,7 +59,7 @@ class ConfusionMatrix(Metric):
             bins = bins.masked_fill(target == self.ignore_index, unused)
         if valid is not None:
             bins = bins.masked_fill(~valid.view(-1, *(1,) * (target.ndim - 1)), unused)
-        self.counts = self.counts + _histogram(bins.flatten(), unused + 1)[:unused]
+        self.counts = self.counts + histogram(bins.flatten(), unused + 1)[:unused]
 
     @property
     def by_kind(self) -> Tensor:
@@ -94,7 +94,7 @@ def _check(preds: Tensor, target: Tensor) -> None:
         raise TypeError(f"class indices are integers, got preds {preds.dtype} and target {target.dtype}")
 
 
-def _histogram(bins: Tensor, size: int) -> Tensor:
+def histogram(bins: Tensor, size: int) -> Tensor:
     """Counts of the values 0..size-1 of an int64 vector, without waiting for the device."""
     # On a GPU bincount asks for the largest value and waits; histc with integers neither waits nor rounds, but is not
     # allowed where deterministic algorithms are asked for: bincount is, and waits.

@@ -71,7 +71,8 @@ class MultiLabelScores(Metric):
         """Scalars ``accuracy balanced_accuracy f1 auroc average_precision calibration_error``, and (K,)
         ``precision recall f1 auroc average_precision count``, each with ``_per_class``.
 
-        Float64, on the CPU, over all processes; the count is that of the truth.
+        And ``reliability`` (15, 3), see `bin_confidence`; of each picture ``label`` (N, K) bool and ``log_odds`` (N, K)
+        float32. Scores are float64, on the CPU, over all processes; the count is that of the truth.
         """
         if int(self.stray):
             raise LoupeError(f"labels: {int(self.stray)} are neither 0 nor 1")
@@ -99,4 +100,7 @@ class MultiLabelScores(Metric):
             "auroc_per_class": auroc,
             "average_precision_per_class": average_precision,
             "count_per_class": tp + fn,
+            "reliability": table.sum(0),
+            "label": truth,
+            "log_odds": logits,
         }

@@ -6,7 +6,7 @@ takes ten times as long (100 classes of 50,000 samples: 1.4 s, here 0.14 s).
 
 import numpy as np
 
-__all__ = ["rank_classes", "ranking"]
+__all__ = ["precision_recall", "rank_classes", "ranking"]
 
 _BLOCK = 64
 
@@ -39,6 +39,26 @@ def ranking(score: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     # int64: each pair counts twice, an equal one once
     pairs = int((below - below_own + upto - upto_own).sum())
     return pairs / (2 * found * (total - found)), float(average_precision)
+
+
+def precision_recall(
+    score: np.ndarray, positive: np.ndarray, points: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recall, rising, and precision of "the score is at least as high" for each score there is, float64 (M,) each.
+
+    At most about ``points`` of them, evenly chosen, the last among them; none without positives.
+
+    >>> recall, precision = precision_recall(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    >>> recall.tolist(), precision.round(3).tolist()
+    ([0.5, 1.0, 1.0], [1.0, 0.667, 0.5])
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked, hits = score[order], np.cumsum(positive[order])
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of those of one score
+    if not len(ranked) or not hits[-1]:
+        return np.zeros(0), np.zeros(0)
+    chosen = last[np.unique(np.linspace(0, len(last) - 1, min(points, len(last))).round().astype(int))]
+    return hits[chosen] / hits[-1], hits[chosen] / (chosen + 1)
 
 
 def rank_classes(scores: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

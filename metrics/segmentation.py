@@ -5,6 +5,8 @@ from torch import Tensor
 
 from metrics.boundary import boundary_distance, inner_boundary
 from metrics.confusion import ConfusionMatrix
+from metrics.per_sample import joined
+from metrics.regions import picture_regions
 
 __all__ = ["SegmentationScores"]
 
@@ -24,15 +26,23 @@ class SegmentationScores(ConfusionMatrix):
     with no class present the means are NaN. With two classes the means leave the background (class 0) out.
     ``num_classes=1`` (one output channel) is scored as background and foreground.
 
+    What each picture holds of each class is kept on the device, 12 bytes a picture and class, shared among the
+    processes until the end, when each of them holds all.
+
     >>> scores = SegmentationScores(3)
     >>> scores.update(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 1, 0, 255]]]))
     >>> {name: round(value.item(), 3) for name, value in scores.compute().items() if value.ndim == 0}
     {'iou': 0.5, 'boundary_iou': 0.5, 'dice': 0.667, 'accuracy': 0.667}
     """
 
+    pictures: list[Tensor]
+    counted: list[Tensor]
+
     def __init__(self, num_classes: int, *, ignore_index: int = 255) -> None:
         # a pixel is at the boundary in the truth (2), in the prediction (1), in both (3) or in none (0)
         super().__init__(num_classes, ignore_index=ignore_index, what="pixels", kinds=4)
+        self.add_state("pictures", [], dist_reduce_fx="cat")
+        self.add_state("counted", [], dist_reduce_fx="cat")
 
     def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Count a batch of class numbers (B, H, W); ``valid`` (B,) is false for padding samples."""
@@ -44,11 +54,18 @@ class SegmentationScores(ConfusionMatrix):
             truth, predicted = found.chunk(2)
             kind = 2 * truth + 1 * predicted
         self.count(preds, target, valid, kind=kind)
+        valid = torch.ones(len(target), dtype=torch.bool, device=target.device) if valid is None else valid
+        self.pictures.append(
+            picture_regions(preds, target, valid, num_classes=self.size, ignore_index=self.ignore_index)
+        )
+        self.counted.append(valid)
 
     def compute(self) -> dict[str, Tensor]:
         """Scalars ``iou boundary_iou dice accuracy``; (K,) ``iou boundary_iou dice count``, each with ``_per_class``.
 
-        And (K,) bool ``present``. Scores are float64, on the CPU, over all processes; the count is that of the truth.
+        And (K,) bool ``present``, the ``confusion`` matrix (K, K), rows truth, and of each picture ``regions``
+        (N, 3, K): pixels that are right, in the truth, and predicted. Scores are float64, on the CPU, over all
+        processes; the count is that of the truth.
         Raises LoupeError when masks held class numbers that are neither a class nor void.
         """
         matrix = self.checked()
@@ -68,6 +85,8 @@ class SegmentationScores(ConfusionMatrix):
             "dice_per_class": dice,
             "count_per_class": truth,
             "present": present,
+            "confusion": matrix,
+            "regions": joined(self.pictures).view(-1, 3, self.size)[joined(self.counted).bool()],
         }
 
     def _boundary_iou(self) -> Tensor:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.boards import CLOCKED, curves
 from tests.fitting import read_metrics
 
 #: Hooks at which something may happen; around them lie all steps, validations, saves and epochs.
@@ -163,19 +163,6 @@ def load(run: Path, name: str) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)
 
 
-def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar of TensorBoard as it shows it, less the one that a clock writes."""
-    board = EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0})
-    board.Reload()
-    tags: Any = board.Tags()
-    scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in tags["scalars"]}
-    scalars |= {
-        f"histogram {tag}": [(e.step, e.histogram_value.sum) for e in board.Histograms(tag)]
-        for tag in tags["histograms"]
-    }
-    return {tag: points for tag, points in scalars.items() if tag != "train/data_time"}
-
-
 def assert_same_runs(ours: Path, theirs: Path) -> None:
     """Bit for bit: weights and all that a checkpoint holds, the rows of metrics.csv, the curves of TensorBoard."""
     assert read_metrics(ours) == read_metrics(theirs)
@@ -184,7 +171,8 @@ def assert_same_runs(ours: Path, theirs: Path) -> None:
         one, two = load(ours, name), load(theirs, name)
         for content in (one, two):
             del content["config"], content["hyper_parameters"]  # where the run lies
-            content["callbacks"]["LoggedSoFar"]["row"].pop("train/data_time", None)
+            for name in CLOCKED:
+                content["callbacks"]["LoggedSoFar"]["row"].pop(name, None)
             del content["callbacks"]["LoggedSoFar"]["sizes"]  # names of files hold the number of a process
         assert_identical(one, two, name)
 

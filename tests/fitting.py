@@ -16,6 +16,7 @@ from torch import Tensor
 
 import cli.app
 from cli import main
+from tests.boards import CLOCKED
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "seg_unet.yaml"
@@ -118,9 +119,9 @@ class Fit:
 
 
 def read_metrics(run: Path) -> list[dict[str, str]]:
-    """The rows, less the one column that a clock writes."""
+    """The rows, less the columns that a clock writes."""
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if k != "train/data_time"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in CLOCKED} for row in csv.DictReader(file)]
 
 
 class Fitter:

@@ -17,6 +17,7 @@ from cli.layers import Layer, read_request
 from cli.merge import merge
 from cli.yaml_file import load_yaml
 from errors import LoupeError
+from tests.boards import CLOCKED
 
 Loupe = Callable[..., Any]
 Resolve = Callable[..., dict[str, Any]]
@@ -475,7 +476,7 @@ def test_one_batch_is_not_all_batches(resolve: Resolve) -> None:
 def metrics(run: Path) -> list[dict[str, str]]:
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k != "train/data_time"} for row in rows]  # which a clock writes
+    return [{k: v for k, v in row.items() if k not in CLOCKED} for row in rows]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -60,9 +60,12 @@ BASIC = [
     "checkpoints/last.ckpt",
     "checkpoints/previous.ckpt",
     "config.yaml",
+    "evaluation/val.npz",
     "metrics.csv",
+    "report.html",
+    "run.json",
 ]
-WITH_EVENTS = sorted([*BASIC, "events"])
+WITH_EVENTS = sorted([*BASIC, "tensorboard/events", "tensorboard/train/events", "tensorboard/val/events"])
 ONE_EPOCH = [name for name in BASIC if "previous" not in name]
 
 

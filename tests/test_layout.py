@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Who may import whom, in the order the data flows. Everybody may import `errors`.
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: set() for name in ("errors", "datamodules", "models", "losses", "metrics", "optim")},
+    **{name: set() for name in ("errors", "figures", "datamodules", "models", "losses", "metrics", "optim")},
     "lightning_modules": {"models", "losses", "metrics", "optim"},
-    "callbacks": {"metrics"},
+    "callbacks": {"figures", "metrics"},
     "inference": {"lightning_modules", "models", "datamodules"},
-    "inspection": {"datamodules", "metrics"},
-    "reports": {"datamodules", "metrics"},
+    "inspection": {"datamodules", "figures", "metrics"},
+    "reports": {"datamodules", "figures", "metrics"},
     "export": {"datamodules", "inference", "models", "metrics"},
     "train": {"cli"},
 }

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from cli import Training
 from cli.vocabulary import BLOCKS
 from losses import create_loss
+from tests.boards import events
 from tests.fitting import ROOT, Fitter, Probe, write_pictures
 
 VOID = 255
@@ -417,12 +417,6 @@ def test_validation_scores_are_those_of_the_average(fit: Fitter, data: Path) -> 
 # --- TensorBoard --------------------------------------------------------------------------------------------------
 
 
-def events(run: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0, "images": 0})
-    accumulator.Reload()
-    return accumulator
-
-
 def board(**changes: Any) -> str:
     return f"--training.tensorboard={yaml.safe_dump(changes, default_flow_style=True, width=999).strip()}"
 
@@ -481,24 +475,30 @@ def test_update_freq_is_the_steps_between_points(
     fit: Fitter, data: Path, frequency: str | int, steps: list[int]
 ) -> None:
     ran = fit(data, board(enabled=True, histogram_freq=0, update_freq=frequency), "--training.epochs=2")
-    seen = events(ran.run)
-    points = seen.Scalars("train/loss_step") if steps else []
-    assert ("train/loss_step" in seen.Tags()["scalars"]) is bool(steps)
+    seen = events(ran.run, "train")
+    points = seen.Scalars("loss/step") if steps else []
+    assert ("loss/step" in seen.Tags()["scalars"]) is bool(steps)
+    for name in ("learning_rate_step", "gradient_norm_step"):
+        own = f"optimization/{name}"
+        assert ([point.step for point in seen.Scalars(own)] if steps else []) == steps
+    if steps:
+        rates = [point.value for point in seen.Scalars("optimization/learning_rate_step")]
+        assert rates == pytest.approx([ran.probe.rates[step] for step in steps], rel=1e-5)
     assert [point.step for point in points] == steps
     assert [point.value for point in points] == pytest.approx(
         [ran.probe.losses[step] for step in steps], rel=1e-5
     )
     # Scores of epochs come once an epoch, whatever the frequency of steps is.
-    assert [point.value for point in seen.Scalars("train/loss")] == pytest.approx(
+    assert [point.value for point in seen.Scalars("loss/epoch")] == pytest.approx(
         ran.column("train/loss"), rel=1e-5
     )
-    assert len(seen.Scalars("val/iou")) == 2
+    assert len(events(ran.run, "val").Scalars("scores/iou")) == 2
 
 
 @proves("tensorboard", "accumulate")
 def test_points_of_accumulated_steps_come_once_a_step(fit: Fitter, data: Path) -> None:
     ran = fit(data, board(enabled=True, histogram_freq=0, update_freq="batch"), "--training.accumulate=2")
-    assert [point.step for point in events(ran.run).Scalars("train/loss_step")] == [0, 1, 2]
+    assert [point.step for point in events(ran.run, "train").Scalars("loss/step")] == [0, 1, 2]
 
 
 # --- compile ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`train/data_time`: the share of the training time that goes into waiting for pictures."""
+"""How fast training is: the share of its time that goes into waiting for pictures, pictures a second, memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from lightning.pytorch import Callback
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from datamodules import InputReader
 from datamodules.loaders import WaitingLoader
+from tests.boards import events
 from tests.fitting import Fitter, write_pictures
 
 HINT = "of the training time goes into waiting for pictures"
@@ -62,8 +62,8 @@ def test_slow_reading_is_told_once(fit: Fitter, data: Path, monkeypatch: pytest.
     assert 0.4 < found[0] <= 1 and all(0.7 < share <= 1 for share in found[1:]), found
     (hint,) = [line for line in ran.printed.splitlines() if HINT in line]
     assert hint.startswith(f"note: {found[1]:.0%} of") and "(now 0)" in hint
-    events = EventAccumulator(str(ran.run)).Reload()
-    assert [scalar.value for scalar in events.Scalars("train/data_time")] == pytest.approx(found, abs=1e-6)
+    board = events(ran.run, "train")
+    assert [scalar.value for scalar in board.Scalars("speed/data_time")] == pytest.approx(found, abs=1e-6)
 
 
 def test_worker_processes_that_are_slow_are_waited_for(
@@ -108,6 +108,21 @@ def test_validation_does_not_count(
     pace.update(val=0.0, train=0.1)
     ran = fit(data, "--training.epochs=2", *flags, callbacks=(SlowStep(val_s=0.5),))
     assert shares(ran.run)[1] > 0.7, shares(ran.run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "images"),
+    [((), 12), (("--trainer.limit_train_batches=2",), 8), (("--training.accumulate=2",), 12)],
+    ids=["all", "limited", "accumulated"],
+)
+def test_pictures_a_second_and_memory(fit: Fitter, data: Path, flags: tuple[str, ...], images: int) -> None:
+    """Steps of a known length: the figure is between that of the sleep alone and a generous overhead."""
+    ran = fit(data, "--training.epochs=2", *flags, callbacks=(SlowStep(train_s=0.2),))
+    with (ran.run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        row = list(csv.DictReader(file))[1]
+    batches = len(ran.probe.batches) / 2
+    assert 0.4 * images / (0.2 * batches) < float(row["train/images_per_s"]) <= images / (0.2 * batches)
+    assert 0.1 < float(row["train/memory_gib"]) < 64
 
 
 def test_it_is_no_monitor(fit: Fitter, data: Path) -> None:

@@ -1,0 +1,76 @@
+"""From the tensors of a batch to samples for the eye."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from figures import BoxShown, ClassShown, MaskShown
+
+__all__ = ["as_shown", "picture_of"]
+
+
+def picture_of(image: Tensor) -> np.ndarray:
+    """The network's input (C, H, W), uint8 or float in 0..1, as (H, W, 3) uint8: its first three channels, or grey.
+
+    >>> picture_of(torch.tensor([[[0.0, 1.0]]])).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
+    """
+    image = image.detach().cpu()
+    if image.is_floating_point():
+        image = (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
+    if len(image) == 1:
+        image = image.expand(3, -1, -1)
+    elif len(image) == 2:  # red and green
+        image = torch.cat([image, torch.zeros_like(image[:1])])
+    return np.ascontiguousarray(image[:3].permute(1, 2, 0).numpy())
+
+
+def as_shown(
+    sample: Mapping[str, Tensor], class_names: Sequence[str], name: str, *, heat: np.ndarray | None = None
+) -> ClassShown | MaskShown | BoxShown:
+    """A sample as people see it.
+
+    Args:
+        sample: What a batch holds of it, and where a model has answered what `to_show` gave (see docs/batch.md), on the
+            CPU, without the batch's dimension.
+        class_names: In the order of the class numbers.
+        name: Of the picture.
+        heat: Where the classifier looked, (h, w) in 0..1.
+    """
+    image = picture_of(sample["image"])
+    score = float(sample["iou"]) if "iou" in sample else None
+    if score is not None and np.isnan(score):
+        score = None
+    if "mask" in sample:
+        predicted = sample["predicted_mask"].numpy() if "predicted_mask" in sample else None
+        return MaskShown(image, name, sample["mask"].to(torch.uint8).numpy(), predicted, score)
+    if "box" in sample:
+        has_box = bool(sample["has_box"])
+        answer = _corners(sample["predicted_box"]) if "predicted_box" in sample else None
+        confidence = float(sample.get("confidence", torch.zeros(())))
+        truth = _corners(sample["box"]) if has_box else None
+        return BoxShown(image, name, truth, answer, confidence, score if has_box else None)
+    truth = _truth(sample["label"], class_names)
+    if "probs" not in sample:
+        return ClassShown(image, name, truth, (), 0.0, None)
+    probs: list[float] = sample["probs"].tolist()
+    if sample["label"].ndim:  # any number of labels: the least certain of the answers
+        said = tuple(name for name, prob in zip(class_names, probs, strict=True) if prob > 0.5)
+        return ClassShown(image, name, truth, said, min(max(prob, 1 - prob) for prob in probs), heat)
+    best = max(range(len(probs)), key=probs.__getitem__)
+    return ClassShown(image, name, truth, (class_names[best],), probs[best], heat)
+
+
+def _corners(box: Tensor) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box.tolist()
+    return left, top, right, bottom
+
+
+def _truth(label: Tensor, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the classes; with their shares where pictures were mixed."""
+    if not label.ndim:
+        return (class_names[int(label)],)
+    shares = [(name, share) for name, share in zip(class_names, label.tolist(), strict=True) if share > 0]
+    return tuple(name if share == 1 else f"{name} {share:.0%}" for name, share in shares)

@@ -1,0 +1,20 @@
+"""The look that all HTML pages share, and the means to fill them."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+__all__ = ["page_templates"]
+
+
+def page_templates(folder: Path) -> Environment:
+    """Templates of a folder, and ``look.css`` for them to include.
+
+    Everything that is put into a page is escaped: names of classes and files come from the data, and a page is opened
+    by people who did not make it.
+
+    >>> page_templates(Path()).from_string("<b>{{ name }}</b>").render(name="<script>")
+    '<b>&lt;script&gt;</b>'
+    """
+    loader = FileSystemLoader([folder, Path(__file__).parent])
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)

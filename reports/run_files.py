@@ -1,0 +1,203 @@
+"""What a run left in its directory, read back: every file may be missing, older than another, or damaged."""
+
+import csv
+import io
+import json
+import math
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from errors import LoupeError
+
+__all__ = ["Evaluation", "Run", "is_run", "read_run"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over a part: what was scored, and what of each picture is needed to score it again.
+
+    Attributes:
+        meta: Stage, task, class names, scores and the worst pictures, as `RUN/evaluation/*.npz` holds them.
+        arrays: ``index`` (N,) and the task's arrays; none of them is pickled.
+        pictures: JPEG files of the worst pictures, in the order of ``meta["worst"]``.
+    """
+
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    pictures: list[bytes]
+
+    @property
+    def stage(self) -> str:
+        """``val`` or ``test``."""
+        return str(self.meta.get("stage", "test"))
+
+    @property
+    def task(self) -> str:
+        """``classification``, ``segmentation`` or ``cropping``."""
+        return str(self.meta.get("task", ""))
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the class numbers."""
+        return [str(name) for name in self.meta.get("class_names") or []]
+
+    @property
+    def samples(self) -> int:
+        """Pictures that were scored."""
+        return int(self.meta.get("samples") or len(self.arrays.get("index", ())))
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores by their names without the stage; NaN where absent."""
+        return {str(name): _number(value) for name, value in (self.meta.get("scores") or {}).items()}
+
+    @property
+    def per_class(self) -> dict[str, list[float]]:
+        """Scores of each class (K,); NaN where absent."""
+        columns = self.meta.get("per_class") or {}
+        return {str(name): [_number(value) for value in values] for name, values in columns.items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: The directory.
+        config: The resolved configuration, empty where there is none.
+        config_text: The same as its file has it.
+        about: `RUN/run.json`, empty where there is none.
+        history: Columns of `RUN/metrics.csv`, each (epochs,), NaN where a field is empty.
+        evaluations: At most one a stage, ``test`` first.
+        notes: What is missing or cannot be read, in sentences.
+    """
+
+    path: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def evaluation(self, stage: str) -> Evaluation | None:
+        """That of a stage, or None."""
+        return next((found for found in self.evaluations if found.stage == stage), None)
+
+    def is_older(self, evaluation: Evaluation) -> bool:
+        """Whether the training went on after the evaluation."""
+        began = [str(session.get("began") or "") for session in self.about.get("sessions") or []]
+        return bool(evaluation.meta.get("date")) and max(began, default="") > str(evaluation.meta["date"])
+
+    def epoch_of(self, evaluation: Evaluation) -> int | None:
+        """The epoch of the weights that were scored: as recorded, or that of the best checkpoint; None if unknown."""
+        epoch = evaluation.meta.get("epoch")
+        best = Path(str(evaluation.meta.get("checkpoint") or "")).name == "best.ckpt"
+        if epoch is None and best and not self.is_older(evaluation):
+            epoch = (self.about.get("best") or {}).get("epoch")
+        return None if epoch is None else int(epoch)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds anything that a run writes and a report reads."""
+    names = ("config.yaml", "metrics.csv", "run.json")
+    return any((path / name).is_file() for name in names) or any((path / "evaluation").glob("*.npz"))
+
+
+def read_run(path: Path) -> Run:
+    """Everything of a run directory that a report needs.
+
+    LoupeError where the directory is missing or holds nothing of a run. A file that cannot be read is left out with a
+    note: a report must not fail for one of its parts.
+    """
+    if not path.is_dir():
+        raise LoupeError(f"run directory: no folder {path}; give a folder such as runs/seg_unet/version_0")
+    if not is_run(path):
+        raise LoupeError(
+            f"run directory: {path} has no config.yaml, metrics.csv, run.json or evaluation/; "
+            f"give the folder of one run, such as runs/seg_unet/version_0"
+        )
+    notes: list[str] = []
+    text = _attempt(path / "config.yaml", lambda file: file.read_text(encoding="utf-8"), "", notes)
+    config = _attempt(path / "config.yaml", _yaml, {}, []) if text else {}
+    if text and not config:
+        notes.append("config.yaml is no YAML mapping.")
+    about = _attempt(path / "run.json", _json, {}, notes)
+    history = _attempt(path / "metrics.csv", _columns, {}, notes)
+    return Run(path, config, text, about, history, _evaluations(path / "evaluation", notes), notes)
+
+
+def _attempt(path: Path, read: Any, nothing: Any, notes: list[str]) -> Any:
+    if not path.is_file():
+        notes.append(f"There is no {path.name}.")
+        return nothing
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, yaml.YAMLError, zipfile.BadZipFile) as error:
+        notes.append(f"{path.name} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}.")
+        return nothing
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it is no mapping")
+    return content
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name]
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+
+
+def _evaluations(folder: Path, notes: list[str]) -> list[Evaluation]:
+    """The test, and the newer of the fit's own validation and that of `validate`."""
+    found = [
+        evaluation
+        for path in sorted(folder.glob("*.npz"))
+        if (evaluation := _attempt(path, _evaluation, None, notes)) is not None
+    ]
+    chosen: list[Evaluation] = []
+    for stage in ("test", "val"):
+        same = sorted((e for e in found if e.stage == stage), key=lambda e: str(e.meta.get("date", "")))
+        chosen += same[-1:]
+        notes += [
+            f"The {_PASS[stage]} of {_date(older)} by `{older.meta.get('command')}` is not shown: "
+            f"there is a newer one of {_date(same[-1])}."
+            for older in same[:-1]
+        ]
+    return chosen
+
+
+_PASS = {"val": "validation", "test": "test"}
+
+
+def _date(evaluation: Evaluation) -> str:
+    return str(evaluation.meta.get("date", "unknown date")).replace("T", " ")
+
+
+def _evaluation(path: Path) -> Evaluation:
+    # from memory: numpy leaves the file of a damaged archive open
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        held = {name: file[name] for name in file.files}
+    meta = json.loads(str(held.pop("meta")))
+    if not isinstance(meta, dict):
+        raise ValueError("its meta is no mapping")
+    pictures = [held.pop(name).tobytes() for name in sorted(held) if name.startswith("worst_")]
+    return Evaluation(meta, held, pictures)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
