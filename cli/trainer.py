@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -185,11 +184,6 @@ def _plugins(given: dict[str, Any]) -> list[Any]:
         # Its own requeueing saves within a step, beside the run, and has later fits of the name go on from there.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
-
-
-def _has_progress_bar(given: dict[str, Any]) -> bool:
-    wanted = given.get("enable_progress_bar")
-    return sys.stderr.isatty() if wanted is None else bool(wanted)
 
 
 def _as_list(value: Any) -> list[Any]:

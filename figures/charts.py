@@ -146,7 +146,7 @@ def history_chart(
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     with drawing():
-        figure, axes = frame(f"{title} over the epochs", height=2.3, left=0.72, legend=True)
+        figure, axes = frame(f"{title} over the epochs", height=2.3, left=0.85, legend=True)
         finite: list[np.ndarray] = []
         for number, (name, (x, y)) in enumerate(lines.items()):
             x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
@@ -165,6 +165,7 @@ def history_chart(
         axes.set_xlabel("epoch")
         axes.set_ylabel(shorten(title, 30))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
         if not values.size:
             axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", alpha=0.75)
         elif values.min() > 0 and values.max() > 1 and values.max() > 50 * values.min():

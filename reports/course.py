@@ -30,7 +30,6 @@ def curve_names(run: Run) -> list[str]:
 
 def curves(run: Run) -> list[Drawing]:
     """The learning curves, one chart for each of `curve_names` that has values."""
-    best = run.about.get("best") or {}
     drawn: list[Drawing] = []
     for name in curve_names(run):
         lines = {
@@ -40,18 +39,18 @@ def curves(run: Run) -> list[Drawing]:
             continue
         title = score_title(name)[0]
         title = title[0].upper() + title[1:]
-        figure = history_chart(lines, title=title, best_x=best.get("epoch") if "val" in lines else None)
+        figure = history_chart(lines, title=title, best_x=run.best_epoch if "val" in lines else None)
         drawn.append(draw(figure, title, _told(lines)))
     return drawn
 
 
 def column(run: Run, name: str) -> Column | None:
-    """Epochs and values of a column of metrics.csv, without the empty fields; None where there is nothing."""
+    """Epochs, from 1, and values of a column of metrics.csv, without the empty fields; None where there is nothing."""
     values, epochs = run.history.get(name), run.history.get("epoch")
     if values is None or epochs is None:
         return None
     there = np.isfinite(values)
-    return (epochs[there], values[there]) if there.any() else None
+    return (epochs[there] + 1, values[there]) if there.any() else None
 
 
 def _told(lines: dict[str, Column]) -> str:
@@ -84,7 +83,7 @@ def throughput(run: Run) -> list[tuple[str, str]]:
         facts.append((f"{waiting[1].mean():.1%}", "of the training time spent waiting for data"))
     memory = column(run, "train/memory_gib")
     if memory is not None:
-        facts.append((f"{memory[1].max():.2f} GiB", "device memory at most"))
+        facts.append((f"{memory[1].max():.2f} GiB", "memory at most"))
     return facts
 
 
@@ -98,7 +97,7 @@ def session_rows(run: Run) -> list[tuple[str, str, str, str]]:
             str(session.get("began") or "–").replace("T", " "),
             str(session.get("ended") or "was cut off").replace("T", " "),
             duration(_number(session.get("seconds"))),
-            f"{session.get('epochs', '–')} from epoch {session.get('first_epoch', '–')}",
+            f"{session.get('epochs', '–')} from epoch {int(session.get('first_epoch') or 0) + 1}",
         )
         for session in sessions
     ]

@@ -71,6 +71,7 @@ def fill_page(run: Run, *, pictures: int = _PICTURES, charts: bool = True) -> st
             optimistic=_optimistic(run, parts),
             curves=curves(run) if charts else [],
             best=best,
+            best_epoch=run.best_epoch,
             data=_data(run),
             changed=[
                 (key, short(value), short(default)) for key, value, default in changed_settings(run.config)
@@ -101,7 +102,7 @@ def _verdict(run: Run, parts: list[EvaluationPart]) -> str:
         words += f", on {evaluation.samples:,} {part.title.lower()} pictures"
         return words + (" that chose the checkpoint" if part.stage == "val" and best else "")
     if best:
-        return f"{best.get('monitor')} {float(best.get('score', 'nan')):.4f} at epoch {best.get('epoch')}"
+        return f"{best.get('monitor')} {float(best.get('score', 'nan')):.4f} at epoch {run.best_epoch}"
     return "nothing has been scored yet"
 
 

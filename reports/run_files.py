@@ -95,12 +95,18 @@ class Run:
         return bool(evaluation.meta.get("date")) and max(began, default="") > str(evaluation.meta["date"])
 
     def epoch_of(self, evaluation: Evaluation) -> int | None:
-        """The epoch of the weights that were scored: as recorded, or that of the best checkpoint; None if unknown."""
+        """The epoch of the weights that were scored, from 1: as recorded, or that of the best checkpoint; or None."""
         epoch = evaluation.meta.get("epoch")
         best = Path(str(evaluation.meta.get("checkpoint") or "")).name == "best.ckpt"
         if epoch is None and best and not self.is_older(evaluation):
             epoch = (self.about.get("best") or {}).get("epoch")
-        return None if epoch is None else int(epoch)
+        return None if epoch is None else int(epoch) + 1
+
+    @property
+    def best_epoch(self) -> int | None:
+        """That of the best checkpoint, from 1, as the terminal counts."""
+        epoch = (self.about.get("best") or {}).get("epoch")
+        return None if epoch is None else int(epoch) + 1
 
 
 def is_run(path: Path) -> bool:

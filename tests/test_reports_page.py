@@ -107,7 +107,7 @@ def test_the_verdict_and_the_sections_come_in_their_order(run: Path) -> None:
     page, _ = page_of(run)
     meta, _arrays = EVALUATIONS["classification"]()
     assert re.search(
-        rf"Accuracy {meta['scores']['accuracy']:.3f} \(95 % interval 0\.\d+ to [01]\.\d+\) at epoch 2, "
+        rf"Accuracy {meta['scores']['accuracy']:.3f} \(95 % interval 0\.\d+ to [01]\.\d+\) at epoch 3, "
         r"on 60 test pictures",
         page.text,
     )
@@ -149,7 +149,7 @@ def test_of_two_validations_the_newer_is_shown(run: Path) -> None:
 def test_a_test_without_an_epoch_is_of_the_best_unless_the_training_went_on(run: Path) -> None:
     reported.write_evaluation(run, EVALUATIONS["cropping"](), epoch=None)
     page, _ = page_of(run)
-    assert "at epoch 2, on 40 test pictures" in page.text and "Scored before" not in page.text
+    assert "at epoch 3, on 40 test pictures" in page.text and "Scored before" not in page.text
     reported.write_evaluation(run, EVALUATIONS["cropping"](), epoch=None, date="2026-11-24T17:00:00")
     page, _ = page_of(run)
     assert "at epoch" not in page.text.partition("Test")[0] and "Scored before the last session" in page.text
