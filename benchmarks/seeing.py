@@ -34,7 +34,7 @@ import cli.app  # noqa: E402
 from callbacks import EvaluationCharts, EvaluationRecord, RunFacts, SamplesOnShow, TrainingSpeed  # noqa: E402
 from cli import main  # noqa: E402
 
-ON = "{enabled: true, histogram_freq: 1, write_graph: true, write_images: true, update_freq: batch, pictures: 8}"
+ON = "{enabled: true, histogram_freq: 1, write_graph: true, write_images: true, update_freq: batch}"
 SEEING = (EvaluationCharts, EvaluationRecord, RunFacts, SamplesOnShow, TrainingSpeed)
 
 
@@ -96,7 +96,14 @@ def fit(words: list[str], *, on: bool) -> Clock:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
-                code = main(["fit", *words, f"--training.tensorboard={ON if on else 'false'}"])
+                code = main(
+                    [
+                        "fit",
+                        *words,
+                        f"--training.tensorboard={ON if on else 'false'}",
+                        f"--training.pictures={8 if on else 0}",
+                    ]
+                )
         finally:
             cli.app.trainer_arguments = build
     if code:

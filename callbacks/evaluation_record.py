@@ -130,7 +130,8 @@ def _samples(found: Mapping[str, Tensor], task: str) -> dict[str, np.ndarray]:
         regions = found["regions"].long().numpy()
         return {"hits": regions[:, 0], "truth": regions[:, 1], "predicted": regions[:, 2]}
     if task == "cropping":
-        return {key: found[key].numpy() for key in ("iou", "confidence", "has_box")}
+        names = {"iou": "ious", "confidence": "confidence", "has_box": "has_box"}
+        return {name: found[key].numpy() for name, key in names.items()}
     label, log_odds = found["label"].numpy(), found["log_odds"].numpy()
     if log_odds.size <= _MOST_KEPT:
         return {"label": label, "log_odds": log_odds}

@@ -22,8 +22,8 @@ class TrainingSpeed(Callback):
     epoch, on the CPU by the whole process so far.
 
     Validation does not count. Of an epoch that goes on, what this session did is counted. Above 20 % of waiting a hint
-    is printed, once; not for the first of several epochs, in which worker processes start and caches are empty. What the
-    loader knows of its waiting it tells as ``waited_s``.
+    is printed, once; not for the first of several epochs, in which worker processes start and caches are empty. What
+    the loader knows of its waiting it tells as ``waited_s``.
     """
 
     def __init__(self) -> None:

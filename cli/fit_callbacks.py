@@ -73,7 +73,7 @@ def fit_callbacks(
         words: The command line.
     """
     fit = _Fit(training, given, run, loggers, words)
-    on_show = SamplesOnShow(training.tensorboard.pictures if training.tensorboard.enabled else 0)
+    on_show = SamplesOnShow(int(training.pictures))
     record = EvaluationRecord(run, on_show, command="fit")
     checkpoint = _checkpoint(fit, record)
     speed = TrainingSpeed()
@@ -107,18 +107,19 @@ def refuse_extra_saves(other: str, training: Training) -> None:
 
 def _pictures(fit: _Fit, on_show: SamplesOnShow) -> list[Callback]:
     """What is looked at while a fit runs."""
+    shown: list[Callback] = [on_show]
+    pictures = int(fit.training.pictures)
+    if pictures:
+        shown += [TrainingSamples(pictures), EvaluationCharts()]
     options = fit.training.tensorboard
-    if not options.enabled:
-        return [on_show]
-    network = TensorBoardNetwork(
-        histogram_freq=options.histogram_freq,
-        write_graph=options.write_graph,
-        write_images=options.write_images,
-    )
-    shown: list[Callback] = (
-        [TrainingSamples(options.pictures), EvaluationCharts()] if options.pictures else []
-    )
-    return [network, on_show, *shown]
+    if options.enabled:
+        network = TensorBoardNetwork(
+            histogram_freq=options.histogram_freq,
+            write_graph=options.write_graph,
+            write_images=options.write_images,
+        )
+        shown.append(network)
+    return shown
 
 
 def _kept(fit: _Fit, speed: TrainingSpeed, checkpoint: RunCheckpoint | None) -> list[Callback]:

@@ -107,7 +107,7 @@ class ExponentialMovingAverage:
 
 @dataclass
 class TensorBoard:
-    """What TensorBoard is shown, with the meaning these names have in Keras; `pictures` is our own.
+    """What TensorBoard is shown, with the meaning these names have in Keras.
 
     Attributes:
         enabled: Write event files into the run directory.
@@ -116,7 +116,6 @@ class TensorBoard:
         write_images: Write the weights as images whenever histograms are written.
         update_freq: epoch, batch, or a number of steps between scalars of single steps: the training loss, the learning
             rate and the gradient's norm.
-        pictures: Samples on each sheet of pictures that a validation writes, with its charts; 0 = neither.
     """
 
     enabled: bool = True
@@ -124,7 +123,6 @@ class TensorBoard:
     write_graph: bool = True
     write_images: bool = False
     update_freq: Literal["epoch", "batch"] | PositiveInt = "epoch"
-    pictures: NonNegativeInt = 8
 
 
 @dataclass
@@ -165,6 +163,8 @@ class Training:
         gradient_clip: Largest norm of the gradient; null does not clip.
         ema: A running average of the weights.
         tensorboard: What TensorBoard is shown.
+        pictures: Samples on each sheet of pictures that a validation gives to the loggers that can show them, with its
+            charts; 0 = neither.
         on_nonfinite: Where the loss or the gradient of a step is no number: stop the run, or skip the step (after ten
             in a row it stops as well; a GPU is then waited for in each step).
         compile: Compile the network with torch.compile.
@@ -187,6 +187,7 @@ class Training:
     gradient_clip: PositiveFloat | None = None
     ema: ExponentialMovingAverage = field(default_factory=ExponentialMovingAverage)
     tensorboard: TensorBoard = field(default_factory=TensorBoard)
+    pictures: NonNegativeInt = 8
     on_nonfinite: Literal["stop", "skip"] = "stop"
     compile: bool = False
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

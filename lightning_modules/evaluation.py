@@ -11,6 +11,9 @@ from metrics import MeanLoss, SampleCount
 
 __all__ = ["Evaluation", "log_scores", "names_logged"]
 
+#: One entry a sample, where the task has it.
+_PER_SAMPLE = ("index", "label", "ious", "confidence", "has_box")
+
 
 class Evaluation(nn.Module):
     """What validation or test adds up, and the scores in the end.
@@ -40,6 +43,11 @@ class Evaluation(nn.Module):
         self._check_count(trainer, part)
         values: dict[str, Tensor] = {"loss": self.loss.compute(), **self.scores.compute()}
         values["index"] = self.samples.compute()["scored"]
+        for key in _PER_SAMPLE:
+            if (
+                key in values and not values[key].ndim
+            ):  # torchmetrics (1.9) makes a scalar of a single element
+                values[key] = values[key].view(1)
         for metric in (self.loss, self.scores, self.samples):
             metric.reset()
         return values

@@ -77,7 +77,7 @@ class BoxScores(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Scalars ``box_iou box_iou_50 box_iou_75 confidence_auroc``, float64, on the CPU, over all processes.
 
-        And of each picture ``iou`` (N,), ``confidence`` (N,) as given, float32, and ``has_box`` (N,) bool.
+        And of each picture ``ious`` (N,), ``confidence`` (N,) as given, float32, and ``has_box`` (N,) bool.
         """
         kind, iou, confidence = (joined(state) for state in (self.kind, self.iou, self.confidence))
         found = iou[kind == 2].double()
@@ -88,7 +88,7 @@ class BoxScores(Metric):
             "box_iou_50": (found >= 0.5).double().mean(),
             "box_iou_75": (found >= 0.75).double().mean(),
             "confidence_auroc": torch.tensor(auroc, dtype=torch.float64),
-            "iou": iou[counted],
+            "ious": iou[counted],
             "confidence": confidence[counted],
             "has_box": (kind == 2)[counted],
         }

@@ -91,7 +91,7 @@ def filled(name: str, batches: list[tuple[list[int], list[bool] | None]]) -> Any
 
 
 #: One row a sample, in the order of the processes.
-PER_SAMPLE = ("scored", "unread", "label", "log_odds", "regions", "iou", "confidence", "has_box")
+PER_SAMPLE = ("scored", "unread", "label", "log_odds", "regions", "ious", "confidence", "has_box")
 
 
 def work(rank: int, folder: Path) -> None:

@@ -132,6 +132,7 @@ KEYS: dict[str, list[tuple[str, ...]]] = {
         ("tensorboard={histogram_freq: 1, write_graph: true, write_images: true, update_freq: batch}",),
         ("tensorboard=false",),
     ],
+    "pictures": [("pictures=2",), ("pictures=0",)],
     "on_nonfinite": [("on_nonfinite=skip",)],
     "compile": [("compile=true",)],
     "checkpoint": [("checkpoint.every_n_steps=1",)],

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -499,6 +500,21 @@ def test_update_freq_is_the_steps_between_points(
 def test_points_of_accumulated_steps_come_once_a_step(fit: Fitter, data: Path) -> None:
     ran = fit(data, board(enabled=True, histogram_freq=0, update_freq="batch"), "--training.accumulate=2")
     assert [point.step for point in events(ran.run, "train").Scalars("loss/step")] == [0, 1, 2]
+
+
+@proves("pictures")
+@pytest.mark.parametrize("wanted", [0, 1, 4])
+def test_pictures_is_the_samples_on_a_sheet(fit: Fitter, data: Path, wanted: int) -> None:
+    ran = fit(data, board(enabled=True, histogram_freq=0), f"--training.pictures={wanted}")
+    train, val = events(ran.run, "train"), events(ran.run, "val")
+    sheets = ["pictures/same", "pictures/worst", "pictures/uncertain"] if wanted else []
+    assert set(val.Tags()["images"]) == {*sheets, *(["charts/confusion", "charts/classes"] if wanted else [])}
+    assert train.Tags()["images"] == (["pictures/augmented"] if wanted else [])
+    heights = {tag: val.Images(tag)[0].height for tag in sheets}
+    # a row of two samples is about 230 pixels high
+    assert all((wanted + 1) // 2 * 150 < height < (wanted + 1) // 2 * 260 + 150 for height in heights.values())
+    with np.load(ran.run / "evaluation" / "val.npz") as record:
+        assert len([key for key in record.files if key.startswith("worst_")]) == 5, "the report has its own"
 
 
 # --- compile ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from tests.vertex import VARIABLES, fetch, files_of, set_places
 BOARD = (
     "--training.tensorboard=true",
     "--training.tensorboard.write_graph=false",
-    "--training.tensorboard.pictures=0",
+    "--training.pictures=0",
 )
 
 
