@@ -54,6 +54,11 @@ FILTERED = (
         f"{_LIGHTNING}/issues/15572",
     ),
     Upstream(
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+        "the steps are counted over the epochs, so that points come all the same",
+        f"{_SOURCE}/pytorch/loops/fit_loop.py",
+    ),
+    Upstream(
         r"Checkpoint directory .* exists and is not empty",
         "a ModelCheckpoint of the user's in a run that goes on: the folder is that of the run",
         f"{_LIGHTNING}/pull/9615",

@@ -65,10 +65,10 @@ def _curves(comparison: Comparison) -> list[Drawing]:
     for name in names:
         key = f"train/{name}" if name == "learning_rate" else f"val/{name}"
         lines: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for run, label in list(zip(comparison.runs, comparison.names, strict=True))[:_LINES]:
+        for number, run in enumerate(comparison.runs[:_LINES], 1):
             line = column(run, key)
             if line is not None:
-                lines[label] = line
+                lines[f"run {number}"] = line
         if len(lines) < 2:
             continue
         told = "; ".join(f"{label}: {y[-1]:.4g} at epoch {x[-1]:.0f}" for label, (x, y) in lines.items())

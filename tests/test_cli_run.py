@@ -153,7 +153,7 @@ def trained(tiny_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_the_commands_of_the_closing_table_run(loupe: Loupe, tiny_words: list[str], tiny_data: Path) -> None:
     outcome = loupe("fit", *tiny_words, *QUICK)
-    table = dict(line.strip().split(None, 1) for line in outcome.out.strip().splitlines()[-6:])
+    table = dict(line.strip().split(None, 1) for line in outcome.out.split("\n\n")[-2].splitlines())
     assert list(table) == ["best", "checkpoint", "time", "run", "test", "predict"]
     assert Path(table["checkpoint"]).samefile(RUN / "checkpoints" / "best.ckpt") and Path(table["run"]) == RUN
     best = min(rows(RUN / "metrics.csv"), key=lambda row: -float(row["val/iou"]))

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from callbacks.prediction_writer import refuse_miscount
@@ -165,6 +166,29 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Evaluations:
     return Evaluations(tmp_path_factory.mktemp("more"), MORE)
 
 
+def assert_same_records(alone: Path, shared: Path) -> None:
+    """Sample by sample in the order of ``index``, and the same worst pictures, whoever had them."""
+    with np.load(alone) as ours, np.load(shared) as theirs:
+        assert set(ours.files) == set(theirs.files)
+        order = [record["index"].argsort() for record in (ours, theirs)]
+        about = [json.loads(str(record["meta"]))["worst"] for record in (ours, theirs)]
+        worst = [
+            {Path(entry["file"]).name: (entry["caption"], number) for number, entry in enumerate(entries)}
+            for entries in about
+        ]
+        assert len(worst[0]) == len(order[0]), "each of so few is among the worst"
+        figures = [[entry["figure"] for entry in entries] for entries in about]
+        assert figures[0] == pytest.approx(figures[1], rel=1e-6)
+        for name, (caption, number) in worst[0].items():  # of equally bad ones any may come first
+            other, place = worst[1][name]
+            assert other == caption
+            np.testing.assert_array_equal(ours[f"worst_{number:02d}"], theirs[f"worst_{place:02d}"])
+        for key in set(ours.files) - {"meta", "confusion", "reliability"}:
+            if not key.startswith("worst_"):
+                one, two = ours[key][order[0]], theirs[key][order[1]]
+                np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-9, err_msg=key)
+
+
 def assert_the_same(found: Evaluations, job: tuple[str, int, str], world: int) -> None:
     """Prediction files byte for byte, tables of counts too; scores as far as float64 adds up in another order."""
     _, count, command = job
@@ -181,6 +205,8 @@ def assert_the_same(found: Evaluations, job: tuple[str, int, str], world: int) -
         assert {k: v for k, v in ours.items() if v is not None} == pytest.approx(
             {k: v for k, v in theirs.items() if v is not None}, rel=1e-12, abs=1e-12
         )
+        places = [found.place(number, found.jobs.index(job)) for number in (1, world)]
+        assert_same_records(*(place / "evaluation" / f"{command}.npz" for place in places))
     assert alone == shared
 
 

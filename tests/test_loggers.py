@@ -117,16 +117,22 @@ def test_weights_and_biases_offline(
     (path,) = Path("wandb").rglob("*.wandb")
     scores: Scores = {}
     settings: dict[str, Any] = {}
+    pictures: set[str] = set()
     for data in records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         for item in record.history.item:
             name = item.key or "/".join(item.nested_key)
-            if "/" in name:
-                scores.setdefault(name, []).append(float(json.loads(item.value_json)))
+            value = json.loads(item.value_json)
+            if isinstance(value, (dict, list, str)):
+                pictures.add(name.partition("/filenames")[0])
+            elif "/" in name:
+                scores.setdefault(name, []).append(float(value))
         for item in [*record.config.update, *record.run.config.update]:
             settings[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
     assert_same(scores)
+    assert pictures >= {"train/pictures/augmented", "val/pictures/same", "val/charts/confusion"}
+    assert len(list(Path("wandb").rglob("media/images/**/*.png"))) == 1 + 2 * 5
     text = json.dumps(settings)
     assert '"learning_rate": 0.001' in text and '"image_size": 32' in text
 
@@ -153,5 +159,10 @@ def test_mlflow_in_a_folder(loupe: Loupe, tiny_words: list[str], monkeypatch: py
         if "/" in name
     }
     assert_same(history)
+    pictures = {
+        entry.path.split("+")[0].split("~", 1)[1]
+        for entry in client.list_artifacts(run.info.run_id, "images")
+    }
+    assert pictures >= {"pictures~augmented", "pictures~same", "pictures~worst", "charts~confusion"}
     assert run.data.params["training/learning_rate"] == "0.001"
     assert run.data.params["data/init_args/image_size"] == "32"

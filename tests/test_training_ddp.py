@@ -131,7 +131,8 @@ def test_one_folder_one_row_an_epoch_one_summary(pair: tuple[Path, Path, str]) -
         "last.ckpt",
         "previous.ckpt",
     ]
-    assert len(list(run.glob("events.*"))) == 1
+    for part in ("", "train", "val"):
+        assert len(list((run / "tensorboard" / part).glob("events.*"))) == 1, part
     assert not [path for path in run.rglob(".*") if path.is_file()], "no temporary file stays"
     for line in ("epoch 1/2", "epoch 2/2", "  predict  ", "model: SegmentationModule"):
         assert printed.count(line) == 1, line

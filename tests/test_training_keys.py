@@ -512,7 +512,9 @@ def test_pictures_is_the_samples_on_a_sheet(fit: Fitter, data: Path, wanted: int
     assert train.Tags()["images"] == (["pictures/augmented"] if wanted else [])
     heights = {tag: val.Images(tag)[0].height for tag in sheets}
     # a row of two samples is about 230 pixels high
-    assert all((wanted + 1) // 2 * 150 < height < (wanted + 1) // 2 * 260 + 150 for height in heights.values())
+    assert all(
+        (wanted + 1) // 2 * 150 < height < (wanted + 1) // 2 * 260 + 150 for height in heights.values()
+    )
     with np.load(ran.run / "evaluation" / "val.npz") as record:
         assert len([key for key in record.files if key.startswith("worst_")]) == 5, "the report has its own"
 
