@@ -24,6 +24,7 @@ from callbacks.run_facts import RunFacts
 from callbacks.samples_on_show import SamplesOnShow
 from callbacks.scores_file import ScoresFile
 from callbacks.speed import TrainingSpeed
+from callbacks.step_curves import StepCurves
 from callbacks.tensorboard import TensorBoardNetwork
 from callbacks.time_estimate import TimeEstimate
 from callbacks.training_samples import TrainingSamples
@@ -51,6 +52,7 @@ __all__ = [
     "RunTensorBoardLogger",
     "SamplesOnShow",
     "ScoresFile",
+    "StepCurves",
     "TensorBoardNetwork",
     "TimeEstimate",
     "TrainingSamples",

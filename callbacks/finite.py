@@ -63,6 +63,8 @@ class FiniteSteps(Callback):
         self._losses: list[Tensor] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._pending: deque[_Step] = deque()
+        #: The L2 norm of the last step's gradient, before clipping.
+        self.norm = torch.zeros(())
         #: Sum of the norms of this epoch's gradients, and of how many, (2,) float64.
         self._norms = torch.zeros(2, dtype=torch.float64)
         self._undo: list[Callable[[], Any]] = []
@@ -91,7 +93,8 @@ class FiniteSteps(Callback):
         loss = torch.stack(self._losses).sum()
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=loss.device)
-        self._add_up(pl_module, norm.double() if norm.device.type != "mps" else norm.float())
+        self.norm = norm
+        self._add_up(norm.double() if norm.device.type != "mps" else norm.float())
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             norm = torch.zeros_like(norm)
         self._pending.append(_Step(trainer.global_step + 1, loss, norm, self._seen))
@@ -131,13 +134,11 @@ class FiniteSteps(Callback):
         total, count = state_dict["norms"]
         self._norms = torch.tensor([float(total), float(count)], dtype=torch.float64)
 
-    def _add_up(self, pl_module: LightningModule, norm: Tensor) -> None:
+    def _add_up(self, norm: Tensor) -> None:
         """The norm before it is clipped; one that is not finite is left out."""
         finite = torch.isfinite(norm)
         # where the norm is, so that nobody waits
         self._norms = self._norms.to(norm) + torch.stack([torch.where(finite, norm, 0.0), finite.to(norm)])
-        if pl_module.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":  # pyright: ignore
-            pl_module.log("train/gradient_norm_step", norm, on_step=True, on_epoch=False)
 
     def _look(self, trainer: Trainer, *, all_but: int = 0) -> None:
         while len(self._pending) > all_but:

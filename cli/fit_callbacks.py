@@ -25,6 +25,7 @@ from callbacks import (
     RunFacts,
     RunTensorBoardLogger,
     SamplesOnShow,
+    StepCurves,
     TensorBoardNetwork,
     TrainingSamples,
     TrainingSpeed,
@@ -78,7 +79,8 @@ def fit_callbacks(
     checkpoint = _checkpoint(fit, record)
     speed = TrainingSpeed()
     rate = float(training.learning_rate)
-    callbacks: list[Callback] = [run, FiniteSteps(training.on_nonfinite, learning_rate=rate)]
+    finite = FiniteSteps(training.on_nonfinite, learning_rate=rate)
+    callbacks: list[Callback] = [run, finite]
     if training.ema.enabled:
         callbacks.append(ExponentialMovingAverage(training.ema.decay))
     callbacks += [*_pictures(fit, on_show), record]
@@ -86,7 +88,7 @@ def fit_callbacks(
         callbacks.append(_early_stopping(training, checkpoint))
     if checkpoint is not None:
         callbacks.append(checkpoint)
-    callbacks += [Interruption(), speed, *_kept(fit, speed, checkpoint)]
+    callbacks += [Interruption(), speed, *_step_curves(training, finite), *_kept(fit, speed, checkpoint)]
     told = [OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
     return [*callbacks, *told, LoggedSoFar(fit.table, fit.board)]
 
@@ -120,6 +122,18 @@ def _pictures(fit: _Fit, on_show: SamplesOnShow) -> list[Callback]:
         )
         shown.append(network)
     return shown
+
+
+def _step_curves(training: Training, finite: FiniteSteps) -> list[Callback]:
+    match training.tensorboard.update_freq:
+        case "epoch":
+            return []
+        case "batch":
+            return [StepCurves(1, finite)]
+        case int(steps):
+            return [StepCurves(int(steps), finite)]
+        case other:
+            raise AssertionError(other)
 
 
 def _kept(fit: _Fit, speed: TrainingSpeed, checkpoint: RunCheckpoint | None) -> list[Callback]:

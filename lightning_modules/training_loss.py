@@ -35,6 +35,8 @@ class TrainingLoss:
     """
 
     def __init__(self) -> None:
+        #: The loss of the last optimizer step, without the regularizer.
+        self.latest: Tensor | float = 0.0
         self._open: _Open | None = None
 
     def forget(self) -> None:
@@ -72,12 +74,9 @@ class TrainingLoss:
 
     def _log(self, module: Any, values: Any, weights: Any) -> Tensor | float:
         """Log the terms of a step's loss, (T,) each; returns the regularizer's penalty."""
-        loss = values.sum()
+        loss = self.latest = values.sum()
         module.train_loss.update(values, weights)
         module.log("train/loss", module.train_loss, on_step=False, on_epoch=True)
-        if module.recipe["tensorboard"].get("update_freq", "epoch") != "epoch":
-            module.log("train/loss_step", loss, on_step=True, on_epoch=False)
-            module.log("train/learning_rate_step", module.used_rate, on_step=True, on_epoch=False)
         module.log("loss", loss, prog_bar=True, logger=False)
         options = module.recipe["regularizer"]
         if not options["enabled"]:
