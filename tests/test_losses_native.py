@@ -95,6 +95,15 @@ def test_it_is_torchs(name: str, options: dict[str, Any], dtype: torch.dtype) ->
     assert len(calls) >= 12  # a batch of which torch made something else would prove nothing
 
 
+def as_exact_as_torch(loss: Loss, logits: Tensor, target: Tensor) -> None:
+    """No farther from the float64 gradient than torch's own float32 is, which is far where logits are saturated."""
+    (value, ours), (expected, torchs) = both(loss, logits, target)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7)
+    exact = both(loss, logits.double(), target)[1][1]
+    allowed = 1e-5 * float(exact.abs().max()) + 2 * float((torchs - exact).abs().max())
+    assert float((ours - exact).abs().max()) <= allowed
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(2, 40), st.integers(1, 300)),
@@ -107,7 +116,7 @@ def test_any_shape_and_size(shape: tuple[int, int, int], size: float, name: str,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "_FEW_POSITIONS", 1)
         patch.setattr(native, "_FEW_LOGITS", 1)
-        same(create_loss(name, ignore_index=255), size * logits, target)
+        as_exact_as_torch(create_loss(name, ignore_index=255), size * logits, target)
 
 
 def test_layouts_and_target_dtypes() -> None:
