@@ -17,6 +17,7 @@ from callbacks.logged_so_far import LoggedSoFar
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.mixed_precision import LossScale, resolve_precision, uses_cuda
 from callbacks.opening import OpeningSummary
+from callbacks.picture_loggers import PICTURE_LOGGERS
 from callbacks.prediction_writer import PredictionWriter, mask_image
 from callbacks.progress import RunProgressBar
 from callbacks.run_directory import RunDirectory, write_atomically
@@ -30,6 +31,7 @@ from callbacks.time_estimate import TimeEstimate
 from callbacks.training_samples import TrainingSamples
 
 __all__ = [
+    "PICTURE_LOGGERS",
     "AtomicCheckpointIO",
     "BoardSetup",
     "ClosingTable",

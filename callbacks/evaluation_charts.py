@@ -11,12 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.picture_loggers import log_picture
-from figures import class_chart, confusion_chart, precision_recall_chart, reliability_chart, to_png
+from figures import (
+    MOST_CURVES,
+    class_chart,
+    confusion_chart,
+    precision_recall_chart,
+    reliability_chart,
+    to_png,
+)
 from metrics import precision_recall, ranking
 
 __all__ = ["EvaluationCharts"]
-
-_CURVES = 10  # in one chart
 
 
 class EvaluationCharts(Callback):
@@ -65,14 +70,16 @@ def charts_of(found: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Ca
 def _precision_recall(found: Mapping[str, Tensor], names: Sequence[str]) -> Any:
     """The curves of the classes with the lowest average precision, which are of interest where there are many."""
     areas = found["average_precision_per_class"].numpy()
-    order = [int(number) for number in np.argsort(areas) if not np.isnan(areas[number])]
+    present = [int(number) for number in np.argsort(areas) if not np.isnan(areas[number])]
     label, log_odds = found["label"].numpy(), found["log_odds"].numpy()
     curves: list[tuple[str, np.ndarray, np.ndarray, float]] = []
-    for number in sorted(order[:_CURVES]):
+    for number in sorted(present[:MOST_CURVES]):
         positive = label[:, number] if label.ndim == 2 else label == number
         recall, precision = precision_recall(log_odds[:, number], positive)
         curves.append((names[number], recall, precision, float(areas[number])))
-    return precision_recall_chart(curves)
+    return precision_recall_chart(
+        curves, left_out=len(present) - len(curves), absent=len(areas) - len(present)
+    )
 
 
 def _picture(make: Callable[[], Any]) -> Image.Image:

@@ -2,8 +2,9 @@
 
 import io
 import json
-import time
+import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from figures import caption, draw_tile
 
 __all__ = ["EvaluationRecord", "record_content"]
 
+log = logging.getLogger(__name__)
+
 _TASKS = {"label": "classification", "mask": "segmentation", "box": "cropping"}
 _CHOSEN_BY = {
     "classification": "the loss: -log of the probability that was given to the truth",
-    "segmentation": "1 - IoU, the mean over the classes in the picture or its prediction",
+    "segmentation": "1 - IoU, the mean over the classes in the picture or its prediction (background left out of two)",
     "cropping": "1 - IoU of the box, or the confidence where there is no object",
 }
 #: Numbers of a table of pictures and classes that are kept; above, only the answers.
@@ -73,16 +76,21 @@ class EvaluationRecord(Callback):
             "command": self.command,
             "epoch": trainer.current_epoch if self.command == "fit" else None,
             "checkpoint": self.checkpoint,
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S"),
+            "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
         data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        content = record_content(pl_module, data, part, about, self.on_show.worst)
-        stream = io.BytesIO()
-        np.savez(stream, **content)  # pyright: ignore[reportArgumentType]
-        name = {"fit": "val"}.get(self.command, self.command)
-        folder = self.run.path / "evaluation"
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{name}.npz", stream.getvalue())
+        try:
+            content = record_content(pl_module, data, part, about, self.on_show.worst)
+            stream = io.BytesIO()
+            np.savez(stream, **content)  # pyright: ignore[reportArgumentType]
+            name = {"fit": "val"}.get(self.command, self.command)
+            folder = self.run.path / "evaluation"
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / f"{name}.npz", stream.getvalue())
+        except (
+            Exception
+        ):  # the report is not worth a training, nor are other processes to wait for one that ended
+            log.warning("the evaluation could not be kept for the report", exc_info=True)
 
 
 def record_content(
@@ -127,7 +135,7 @@ def record_content(
 def _samples(found: Mapping[str, Tensor], task: str) -> dict[str, np.ndarray]:
     """One row a picture, in the order of ``index``."""
     if task == "segmentation":
-        regions = found["regions"].long().numpy()
+        regions = found["regions"].numpy()
         return {"hits": regions[:, 0], "truth": regions[:, 1], "predicted": regions[:, 2]}
     if task == "cropping":
         names = {"iou": "ious", "confidence": "confidence", "has_box": "has_box"}

@@ -29,17 +29,39 @@ class Gallery:
         """Consider a batch.
 
         Args:
-            rank: (B,) float; a sample of -inf or NaN is never kept.
+            rank: (B,) float; a sample of -inf is never kept, one of NaN before all others.
             samples: What is kept of each, (B, ...), the same keys and shapes each time.
         """
         if not self.size:
             return
-        rank = rank.detach().double().nan_to_num(-torch.inf, torch.finfo(torch.float64).max, -torch.inf)
-        if self._rank is not None:
-            rank = torch.cat([self._rank, rank])
-            samples = {key: torch.cat([self._kept[key], value]) for key, value in samples.items()}
-        self._rank, chosen = rank.topk(min(self.size, len(rank)))
-        self._kept = {key: value.detach()[chosen] for key, value in samples.items()}
+        # NaN is as bad as it can be; float32, since not every device has more
+        rank = rank.detach().float().nan_to_num(torch.inf, torch.inf, -torch.inf)
+        if self._rank is None:
+            self._rank, chosen = rank.topk(min(self.size, len(rank)))
+            self._kept = {key: value.detach()[chosen] for key, value in samples.items()}
+            return
+        count = len(self._rank)
+        ranks, chosen = torch.cat([self._rank, rank]).topk(min(self.size, count + len(rank)))
+        if rank.device.type == "cpu" and len(ranks) == count:
+            self._exchange(ranks, chosen, count, samples)
+            return
+        self._rank = ranks
+        self._kept = {
+            key: torch.cat([self._kept[key], value.detach()])[chosen] for key, value in samples.items()
+        }
+
+    def _exchange(self, ranks: Tensor, chosen: Tensor, count: int, samples: Mapping[str, Tensor]) -> None:
+        """Put the few that are new in the places of those that they drive out: on the CPU nobody waits for this."""
+        new = chosen[chosen >= count] - count
+        if not len(new):
+            return
+        assert self._rank is not None
+        out = torch.ones(count, dtype=torch.bool)
+        out[chosen[chosen < count]] = False
+        places = out.nonzero()[:, 0]
+        self._rank[places] = ranks[chosen >= count]
+        for key, value in samples.items():
+            self._kept[key][places] = value.detach()[new]
 
     def take(self, trainer: Trainer) -> list[Sample]:
         """The samples of all processes, highest first, on the CPU, each with its ``rank``; the gallery is empty then.
@@ -49,11 +71,12 @@ class Gallery:
         if self._rank is None:
             found: list[Sample] = []
         else:
-            ranks = self._rank.cpu()
+            order = self._rank.argsort(descending=True, stable=True)
+            ranks, order = self._rank[order].cpu(), order.cpu()
             columns = {key: value.cpu() for key, value in self._kept.items()}
             found = [
                 {"rank": rank, **{key: column[at] for key, column in columns.items()}}
-                for at, rank in enumerate(ranks)
+                for at, rank in zip(order.tolist(), ranks, strict=True)
                 if rank > -torch.inf
             ]
         self._rank, self._kept = None, {}

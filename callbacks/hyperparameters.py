@@ -13,7 +13,7 @@ __all__ = ["Hyperparameters"]
 
 
 class Hyperparameters(Callback):
-    """Sends `data`, `run`, the seed and the run directory to W&B, MLflow and whatever else was named as a logger.
+    """Sends `data`, the seed, the model's class and the run directory to W&B, MLflow and whatever else is a logger.
 
     config.yaml has them all, and the text tab of our own TensorBoard.
     """

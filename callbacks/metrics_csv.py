@@ -48,7 +48,8 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add scores to the row of their epoch and rewrite the file."""
-        scores = {k: v for k, v in metrics.items() if k != "epoch" and not k.endswith("_step") and "/" in k}
+        of_steps = [k for k in metrics if k.endswith("_step") and "_per_class/" not in k]
+        scores = {k: v for k, v in metrics.items() if k != "epoch" and k not in of_steps and "/" in k}
         if "epoch" not in metrics or not scores:
             return
         epoch = int(metrics["epoch"])

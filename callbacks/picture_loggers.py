@@ -1,6 +1,7 @@
 """Pictures to every logger that can show them: TensorBoard, Weights & Biases, MLflow."""
 
 import io
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,16 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 
 from callbacks.event_files import RunTensorBoardLogger
 
-__all__ = ["log_picture", "shows_pictures"]
+__all__ = ["PICTURE_LOGGERS", "image_summary", "log_picture", "shows_pictures"]
+
+PICTURE_LOGGERS = (TensorBoardLogger, WandbLogger, MLFlowLogger)
+
+log = logging.getLogger(__name__)
 
 
 def shows_pictures(trainer: Trainer) -> bool:
     """Whether any logger of this run can show a picture; the same on every process."""
-    return any(
-        isinstance(logger, (TensorBoardLogger, WandbLogger, MLFlowLogger)) for logger in trainer.loggers
-    )
+    return any(isinstance(logger, PICTURE_LOGGERS) for logger in trainer.loggers)
 
 
 def log_picture(
@@ -35,7 +38,11 @@ def log_picture(
     """
     if not trainer.is_global_zero or not shows_pictures(trainer):
         return
-    picture = draw().convert("RGB")
+    try:
+        picture = draw().convert("RGB")
+    except Exception:  # a picture is not worth a training
+        log.warning("%s could not be drawn", tag, exc_info=True)
+        return
     step = max(0, trainer.global_step - 1)  # counted from 0, as Lightning counts the steps of scalars
     for logger in trainer.loggers:
         _show(logger, tag, picture, step, part, photo)

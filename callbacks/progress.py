@@ -22,8 +22,7 @@ __all__ = ["RunProgressBar"]
 
 #: Seconds between two drawings, and the share of the time that drawing may take.
 _SHORTEST_S, _SHARE = 0.1, 0.0025
-#: The stretch over which the speed is measured, seconds.
-_RECENT_S = 10.0
+_RECENT_S = 10.0  # the stretch over which the speed is measured
 
 
 class RunProgressBar(ProgressBar):
@@ -71,15 +70,14 @@ class RunProgressBar(ProgressBar):
         """Begin an epoch."""
         self._losses.forget()
         self._begin("train", trainer.num_training_batches)
+        self._speeds.append((time.monotonic(), 0, 0))
         self._draw(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a batch."""
-        if (
-            self._running != "train"
-        ):  # Lightning tells neither of an epoch that goes on nor of a validation's end
+        if self._running != "train":  # Lightning tells of no epoch that goes on
             self._begin("train", trainer.num_training_batches)
         self._count(trainer, pl_module, batch, batch_idx)
 
@@ -178,7 +176,7 @@ class RunProgressBar(ProgressBar):
     def _begin(self, name: str, total: float) -> None:
         self._running, self._total, self._done = name, total, 0
         self._images, self._due = 0, 0.0
-        self._speeds = deque([(time.monotonic(), 0, 0)])
+        self._speeds = deque()
 
     def _count(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if not self._enabled:
@@ -186,6 +184,8 @@ class RunProgressBar(ProgressBar):
         self._done = batch_idx + 1
         if isinstance(batch, Mapping):
             self._images += len(batch["image"])
+        if not self._speeds:  # what was before is not known
+            self._speeds.append((time.monotonic(), self._images, self._done))
         if time.monotonic() >= self._due or self._done == self._total:
             self._draw(trainer, pl_module)
 
@@ -206,9 +206,9 @@ class RunProgressBar(ProgressBar):
         self._due = ended + max(_SHORTEST_S, (ended - began) / _SHARE)
 
     def _lines(self, trainer: Trainer, pl_module: LightningModule, now: float) -> ProgressLines:
-        then, images, batches = self._speeds[0]
+        then, images, batches = self._speeds[0] if self._speeds else (now, 0, 0)
         seconds = now - then
-        if self._done > self._speeds[-1][2]:
+        if self._speeds and self._done > self._speeds[-1][2]:
             self._speeds.append((now, self._images, self._done))
         speed = (self._images - images) * trainer.world_size / seconds if seconds > 0 else 0.0
         batch_s = seconds / (self._done - batches) if self._done > batches else None

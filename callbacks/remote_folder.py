@@ -1,6 +1,7 @@
 """A folder to copy files to: on a disk, or behind an address that fsspec knows, such as ``gs://bucket/folder``."""
 
 import contextlib
+import logging
 import os
 import shutil
 import threading
@@ -116,6 +117,8 @@ class StoredFolder(RemoteFolder):
             raise LoupeError(f"{address}: {error}; give gs://BUCKET/FOLDER or a folder") from error
         self._base: str = self._system._strip_protocol(self.address)
         self._whole = protocol in _OBJECT_STORES
+        # Our own lines tell of a failure, once; gcsfs logs a traceback for each attempt.
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
     def put(self, source: Path, name: str) -> None:
         target = self._path(name)

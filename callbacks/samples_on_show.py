@@ -17,12 +17,14 @@ from callbacks.picture_loggers import log_picture, shows_pictures
 from callbacks.shown_samples import as_shown
 from figures import draw_sheet
 
-__all__ = ["WORST_KEPT", "SamplesOnShow", "chosen_for", "paths_of", "short_name"]
+__all__ = ["SHOWN_KEYS", "WORST_KEPT", "SamplesOnShow", "chosen_for", "paths_of", "short_name"]
 
 #: So many of the worst are kept for the report.
 WORST_KEPT = 24
+#: So many pictures at once through Grad-CAM's forward and backward pass.
+_AT_ONCE = 8
 #: What a batch holds that is looked at, where it has it.
-_OF_THE_BATCH = ("image", "mask", "label", "box", "has_box", "index")
+SHOWN_KEYS = ("image", "mask", "label", "box", "has_box", "index")
 
 
 class SamplesOnShow(Callback):
@@ -77,12 +79,12 @@ class SamplesOnShow(Callback):
         if dataloader_idx == 0 and isinstance(outputs, dict):
             self._consider(outputs, batch)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring together what all processes found, and show it."""
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring together what all processes found, and show it, while the weights that were scored are in place."""
         if not trainer.sanity_checking:
             self._finish(trainer, pl_module, "val")
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring it together."""
         self._finish(trainer, pl_module, "test")
 
@@ -100,7 +102,9 @@ class SamplesOnShow(Callback):
         self._same = chosen_for(seen, shown).to(pl_module.device)
 
     def _consider(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
-        samples = {key: batch[key] for key in _OF_THE_BATCH if key in batch}
+        samples = {key: batch[key] for key in SHOWN_KEYS if key in batch}
+        if "mask" in samples:
+            samples["mask"] = samples["mask"].to(torch.uint8)  # an eighth of the memory
         samples |= {key: value for key, value in outputs.items() if key not in ("badness", "uncertainty")}
         none = torch.full_like(outputs["badness"], -torch.inf)
         place = torch.where(torch.isin(batch["index"], self._same), -batch["index"].to(none.dtype), none)
@@ -165,7 +169,15 @@ def _draw(
 
 def _heats(module: Any, samples: Sequence[Mapping[str, Tensor]]) -> Sequence[np.ndarray] | None:
     """Where the classifier looked for the class that it found likeliest; None where it has no map to look at."""
-    images = torch.stack([sample["image"] for sample in samples]).to(module.device)
-    classes = torch.stack([sample["probs"].argmax() for sample in samples]).to(module.device)
-    found = class_activation(module.network, images.contiguous(memory_format=torch.channels_last), classes)
-    return None if found is None else list(found)
+    heats: list[np.ndarray] = []
+    for first in range(0, len(samples), _AT_ONCE):
+        some = samples[first : first + _AT_ONCE]
+        images = torch.stack([sample["image"] for sample in some]).to(module.device)
+        classes = torch.stack([sample["probs"].argmax() for sample in some]).to(module.device)
+        found = class_activation(
+            module.network, images.contiguous(memory_format=torch.channels_last), classes
+        )
+        if found is None:
+            return None
+        heats += list(found)
+    return heats

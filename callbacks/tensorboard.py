@@ -116,6 +116,8 @@ def _histogram(writer: SummaryWriter, tag: str, values: Tensor, step: int) -> No
     their gradients on one core, here 0.6 s.
     """
     values = values.flatten() if values.dtype == torch.float64 else values.float().flatten()
+    if values.device.type == "mps" or torch.are_deterministic_algorithms_enabled():
+        values = values.cpu()  # the one has no float64, the other no histc on a GPU
     low, high = (float(end) for end in values.aminmax())
     if not (np.isfinite(low) and np.isfinite(high)):  # the loss already tells of it
         return

@@ -9,13 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.picture_loggers import log_picture
-from callbacks.samples_on_show import paths_of, short_name
+from callbacks.samples_on_show import SHOWN_KEYS, paths_of, short_name
 from callbacks.shown_samples import as_shown
 from figures import draw_sheet
 
 __all__ = ["TrainingSamples"]
-
-_KEYS = ("image", "mask", "label", "box", "has_box", "index")
 
 
 class TrainingSamples(Callback):
@@ -40,7 +38,7 @@ class TrainingSamples(Callback):
         chosen = torch.nonzero(batch["valid"].cpu())[: self.shown, 0].tolist()
         paths = paths_of(trainer.datamodule, "train")  # pyright: ignore[reportAttributeAccessIssue]
         names = list(pl_module.class_names)
-        columns = {key: batch[key].detach().cpu() for key in _KEYS if key in batch}
+        columns = {key: batch[key].detach().cpu() for key in SHOWN_KEYS if key in batch}
         samples = [{key: column[at] for key, column in columns.items()} for at in chosen]
         shown = [as_shown(sample, names, short_name(paths[int(sample["index"])])) for sample in samples]
         return draw_sheet(shown, names, title="training samples, augmented, as the network sees them")

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Generator, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from callbacks.run_directory import write_atomically
@@ -65,11 +65,19 @@ def read_record(path: Path) -> dict[str, dict[str, Stamp | None]]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         return {
-            str(address): {str(name): _stamp_of(state) for name, state in names.items()}
+            str(address): {
+                str(name): _stamp_of(state) for name, state in names.items() if _is_inside(str(name))
+            }
             for address, names in content.items()
         }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name stays in its folder: a record from elsewhere is no reason to write or remove anything outside."""
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name)
 
 
 def stamp(path: Path) -> Stamp | None:

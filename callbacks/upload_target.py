@@ -1,5 +1,6 @@
 """Which files of a run go to one folder elsewhere, under which names."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Target:
         grows: The files may be appended to while they are read.
         restores: From here a run goes on on another machine; so ``uploaded.json`` goes there as well.
         final: Only once the fit has ended.
-        by_hand: The command that copies the rest, where uploads fail; ``{run}`` is the run directory.
+        by_hand: The command that copies one file, where uploads fail; "" where none is known.
     """
 
     folder: RemoteFolder
@@ -48,3 +49,8 @@ class Target:
                     inside = path.is_relative_to(base)
                     found[path.relative_to(base if inside else run).as_posix()] = path
         return found
+
+    def by_hand_for(self, names: Sequence[str], files: Mapping[str, Path]) -> str:
+        """What a user types to copy these of the files, each to its name there."""
+        place = self.folder.address.rstrip("/")
+        return " && ".join(f"{self.by_hand} {files[name]} {place}/{name}" for name in names)

@@ -243,7 +243,7 @@ class Uploads(Callback):
             if not missing:
                 print(f"uploaded to {target.folder}: {target.what}, {len(files)} files", flush=True)
                 continue
-            hint = f"; by hand: {target.by_hand.format(run=self.run.path)}" if target.by_hand else ""
+            hint = f"; by hand: {target.by_hand_for(missing, files)}" if target.by_hand else ""
             reason = state.failed or "there was no time left"
             print(f"warning: not in {target.folder}: {_few(missing)} ({reason}){hint}", flush=True)
 

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
+    PICTURE_LOGGERS,
     AtomicCheckpointIO,
     EvaluationRecord,
     ExponentialMovingAverage,
@@ -62,6 +63,12 @@ def trainer_arguments(
     loggers = _loggers(command, training, given, run, resumed_step)
     ours: list[Callback] = [run]
     if command == "fit":
+        shows = any(isinstance(logger, PICTURE_LOGGERS) for logger in loggers) and not given.get("barebones")
+        if training.pictures not in (0, Training.pictures) and not shows:
+            raise LoupeError(
+                f"training.pictures={training.pictures} would have no effect: no logger of this run can show a "
+                f"picture; TensorBoard, Weights & Biases and MLflow can"
+            )
         ours = fit_callbacks(training, given, run, loggers=loggers, words=words)
     if command == "predict":
         ours.append(PredictionWriter(run, read_image=_upright_array))
@@ -75,13 +82,16 @@ def trainer_arguments(
     if command == "fit":
         ours.append(Hyperparameters(run))
     ours += terminal_callbacks(command, training.monitor, given, users)
+    # What is shown is of the weights that were scored: before an average of them is taken back.
+    first = [c for c in ours if isinstance(c, SamplesOnShow)]
+    ours.remove(run)
     arguments = dict(given)
     arguments.update(
         max_epochs=training.epochs,
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.gradient_clip,
         precision=precision,
-        callbacks=[run, *users, *(c for c in ours if c is not run and not _replaced(c, users))],
+        callbacks=[run, *first, *users, *(c for c in ours if c not in first and not _replaced(c, users))],
         logger=loggers,
         log_every_n_steps=_log_every(training),
         default_root_dir=given.get("default_root_dir") or str(run.parent),

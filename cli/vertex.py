@@ -50,18 +50,18 @@ def vertex_targets(environment: Mapping[str, str]) -> list[Target]:
     targets: list[Target] = []
     folder = _folder("AIP_TENSORBOARD_LOG_DIR", environment)
     if folder is not None:
-        by_hand = _command(folder, "tensorboard")
+        by_hand = _command(folder)
         targets.append(
             Target(folder, "event files", ("tensorboard/**/*",), "tensorboard", grows=True, by_hand=by_hand)
         )
     folder = _folder("AIP_CHECKPOINT_DIR", environment)
     if folder is not None:
-        by_hand = _command(folder, "checkpoints")
+        by_hand = _command(folder)
         patterns = (*_STATE, *_CHECKPOINTS)
         targets.append(Target(folder, "checkpoints", patterns, "checkpoints", restores=True, by_hand=by_hand))
     folder = _folder("AIP_MODEL_DIR", environment)
     if folder is not None:
-        by_hand = _command(folder, "checkpoints")
+        by_hand = _command(folder)
         targets.append(Target(folder, "the model", _MODEL, "checkpoints", final=True, by_hand=by_hand))
     return targets
 
@@ -210,14 +210,13 @@ def _folder(variable: str, environment: Mapping[str, str]) -> RemoteFolder | Non
         raise LoupeError(f"{variable}: {error}") from error
 
 
-def _command(folder: RemoteFolder, part: str) -> str:
-    """What a user types where uploads failed."""
-    address = folder.address
-    if address.startswith("gs://"):
-        return f"gcloud storage rsync -r {{run}}/{part} {address}"
-    if address.startswith("s3://"):
-        return f"aws s3 sync {{run}}/{part} {address}"
-    return f"cp -r {{run}}/{part}/. {address}" if isinstance(folder, LocalFolder) else ""
+def _command(folder: RemoteFolder) -> str:
+    """What a user types to copy one file where uploads failed."""
+    if folder.address.startswith("gs://"):
+        return "gcloud storage cp"
+    if folder.address.startswith("s3://"):
+        return "aws s3 cp"
+    return "cp" if isinstance(folder, LocalFolder) else ""
 
 
 def _tell_of_earlier(folder: RemoteFolder) -> None:

@@ -3,13 +3,14 @@
 from figures.canvas import to_png, to_svg
 from figures.charts import class_chart, history_chart
 from figures.confusion import confusion_chart
-from figures.curves import precision_recall_chart, reliability_chart
+from figures.curves import MOST_CURVES, precision_recall_chart, reliability_chart
 from figures.palette import palette
 from figures.panels import caption, draw_sheet
 from figures.shown import BoxShown, ClassShown, MaskShown, Shown
 from figures.tiles import draw_tile
 
 __all__ = [
+    "MOST_CURVES",
     "BoxShown",
     "ClassShown",
     "MaskShown",

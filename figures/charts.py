@@ -131,6 +131,10 @@ def _write_values(axes: Axes, written: Sequence[tuple[float, float, float]], hig
         )
 
 
+#: Lines that look the same in every chart, whatever else is there.
+_OWN_STYLE = {"train": 0, "val": 1}
+
+
 def history_chart(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str, best_x: float | None = None
 ) -> Figure:
@@ -148,7 +152,8 @@ def history_chart(
     with drawing():
         figure, axes = frame(f"{title} over the epochs", height=2.3, left=0.85, legend=True)
         finite: list[np.ndarray] = []
-        for number, (name, (x, y)) in enumerate(lines.items()):
+        for place, (name, (x, y)) in enumerate(lines.items()):
+            number = _OWN_STYLE.get(name, place)
             x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
             y = np.where(np.isfinite(y), y, np.nan)
             finite.append(y[np.isfinite(y)])

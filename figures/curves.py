@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ticker import Locator
 
-__all__ = ["precision_recall_chart", "reliability_chart"]
+__all__ = ["MOST_CURVES", "precision_recall_chart", "reliability_chart"]
 
-_MOST_CURVES = 8
+MOST_CURVES = 8
 _MOST_POINTS = 400
 
 
@@ -76,21 +76,28 @@ def _few_ticks() -> Locator:
     return MaxNLocator(2)
 
 
-def precision_recall_chart(curves: Sequence[tuple[str, np.ndarray, np.ndarray, float]]) -> Figure:
+def precision_recall_chart(
+    curves: Sequence[tuple[str, np.ndarray, np.ndarray, float]], *, left_out: int = 0, absent: int = 0
+) -> Figure:
     """Precision against recall.
 
     Args:
         curves: Class, recall (N,), precision (N,), average precision (NaN: the class is absent).
+        left_out: Classes with a higher average precision than these, for which there are no curves.
+        absent: Absent classes that are not among ``curves``.
 
-    Of more than 8 classes, those with the lowest average precision are drawn; the title says so.
+    Of more than `MOST_CURVES` classes, those with the lowest average precision are drawn; the title says so.
     """
     known = [curve for curve in curves if np.isfinite(curve[3]) and len(curve[1])]
-    absent = len(curves) - len(known)
+    absent += len(curves) - len(known)
     chosen = known
     notes: list[str] = []
-    if len(known) > _MOST_CURVES:
-        chosen = sorted(known, key=lambda curve: curve[3])[:_MOST_CURVES]
-        notes.append(f"The {_MOST_CURVES} of {len(known)} classes with the lowest average precision.")
+    if len(known) > MOST_CURVES:
+        chosen = sorted(known, key=lambda curve: curve[3])[:MOST_CURVES]
+    if len(known) + left_out > len(chosen):
+        notes.append(
+            f"The {len(chosen)} of {len(known) + left_out} classes with the lowest average precision."
+        )
     if absent:
         notes.append(f"{absent} {'class is' if absent == 1 else 'classes are'} absent.")
     with drawing():

@@ -17,6 +17,8 @@ _INK, _FAINT = "#1f2328", "#59636e"
 _TEXT_PX, _LINE_PX, _SWATCH, _GAP = 12, 20, (22, 12), 16
 _MOST_CLASSES = 24
 
+_ANSWERS = "✓ right   ✗ wrong   number: probability of the answer, of several labels of the least certain one"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -40,9 +42,9 @@ def legend_entries(samples: Sequence[Shown], class_names: Sequence[str]) -> list
     classes = [sample for sample in samples if isinstance(sample, ClassShown)]
     entries: list[Entry] = []
     if any(sample.asked for sample in classes):
-        entries.append(Entry("✓ right   ✗ wrong   number: probability of the likeliest class"))
+        entries.append(Entry(_ANSWERS))
     if any(sample.heat is not None for sample in classes):
-        words = "heat (Grad-CAM): what spoke least to most for the likeliest class"
+        words = "heat (Grad-CAM): what spoke least to most for the likeliest class; plain grey: nothing did"
         entries.append(Entry(words, _heat_swatch(), begins=True))
     return entries
 

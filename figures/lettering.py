@@ -143,6 +143,8 @@ def shorten_to(text: str, width_px: float, size_px: int, *, bold: bool = False) 
     whole = text_length(text, size_px, bold=bold)
     if whole <= width_px:
         return text
+    if width_px <= 0:
+        return ""
     size = min(len(text), int(len(text) * width_px / whole) + 2)
     while size > 1 and text_length(_cut(text, size), size_px, bold=bold) > width_px:
         size -= 1

@@ -138,6 +138,8 @@ def _caption_lines(sample: Shown) -> list[list[_Part]]:
         )
         if not sample.right:
             lines.append([("true ", _FAINT, False, False), (_listed(sample.truth), _INK, False, True)])
+    elif isinstance(sample, ClassShown):
+        lines.append([(caption(sample), _INK, True, True)])
     elif words := caption(sample):
         figure, comma, rest = words.partition(",")
         lines.append([(figure, _INK, True, False), (comma + rest, _INK, False, True)])

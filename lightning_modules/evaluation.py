@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -10,9 +11,6 @@ from torchmetrics import Metric
 from metrics import MeanLoss, SampleCount
 
 __all__ = ["Evaluation", "log_scores", "names_logged"]
-
-#: One entry a sample, where the task has it.
-_PER_SAMPLE = ("index", "label", "ious", "confidence", "has_box")
 
 
 class Evaluation(nn.Module):
@@ -43,11 +41,7 @@ class Evaluation(nn.Module):
         self._check_count(trainer, part)
         values: dict[str, Tensor] = {"loss": self.loss.compute(), **self.scores.compute()}
         values["index"] = self.samples.compute()["scored"]
-        for key in _PER_SAMPLE:
-            if (
-                key in values and not values[key].ndim
-            ):  # torchmetrics (1.9) makes a scalar of a single element
-                values[key] = values[key].view(1)
+        _unsqueeze(values)
         for metric in (self.loss, self.scores, self.samples):
             metric.reset()
         return values
@@ -65,6 +59,18 @@ class Evaluation(nn.Module):
                 f"sampler or loader of your own? It must keep docs/batch.md, and a datamodule with other samples "
                 f"says in to_evaluate() which; otherwise this is a bug of Loupe"
             )
+
+
+def _unsqueeze(values: dict[str, Tensor]) -> None:
+    """Make rows and columns again of what torchmetrics (1.9) has made a scalar, because it has a single element."""
+    for key in values:
+        if key.endswith("_per_class") or key in ("index", "ious", "confidence", "has_box"):
+            values[key] = values[key].view(-1)
+    if "log_odds" in values:
+        classes = len(values["count_per_class"])
+        values["log_odds"] = values["log_odds"].view(-1, classes)
+        several = values["label"].dtype == torch.bool
+        values["label"] = values["label"].view(*((-1, classes) if several else (-1,)))
 
 
 def _is_whole(trainer: Trainer, part: str) -> bool:

@@ -63,8 +63,8 @@ def intervals(
     """95 % percentile intervals: the 2.5 % and 97.5 % quantiles of a score over the resamples.
 
     Efron and Tibshirani 1993, chapter 13 (equation 13.5). A resample in which a score is absent (NaN: a class without
-    a picture) is left out; a score absent in more than 5 % of them has no interval. Fewer than two pictures, or two
-    groups, give none.
+    a picture) is left out; a score absent in more than 5 % of them has no interval. One that is the same in all of them
+    has none either: of pictures that all are right, resamples say nothing about those that would not be.
 
     >>> hit = np.array([1.0] * 80 + [0.0] * 20)
     >>> found = intervals(lambda w: {"accuracy": hit @ w / w.sum(0)}, 100)["accuracy"]
@@ -79,7 +79,13 @@ def intervals(
         for weights in resamples(size, group, count=count):
             for name, values in scores(weights).items():
                 blocks.setdefault(name, []).append(values)
-    return {name: interval(np.concatenate(values, axis=-1)) for name, values in blocks.items()}
+    found = {name: interval(np.concatenate(values, axis=-1)) for name, values in blocks.items()}
+    return {name: _unless_constant(one) for name, one in found.items()}
+
+
+def _unless_constant(found: Interval) -> Interval:
+    low, high = (np.where(found.low == found.high, np.nan, end) for end in (found.low, found.high))
+    return Interval(low, high, found.values)
 
 
 def interval(values: np.ndarray) -> Interval:

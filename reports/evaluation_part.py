@@ -19,6 +19,12 @@ from reports.weighted_scores import RANKED, score_function
 __all__ = ["Estimate", "EvaluationPart", "evaluation_part", "scored_intervals", "short"]
 
 _CLASSES, _CURVES, _PAIRS = 200, 8, 10
+#: What is on the worst pictures of a task, where that does not show.
+_PANELS = {
+    "segmentation": "Each: the picture, the truth, the prediction, and the errors (right blue, missed orange, false "
+    "alarm pink, another class white, void hatched grey).",
+    "cropping": "The true box is blue and drawn through, the predicted one orange and dashed.",
+}
 _CLASS_SCORES = ("iou", "boundary_iou", "dice", "recall", "precision", "f1", "average_precision", "auroc")
 _STAGES = {"test": "Test", "val": "Validation"}
 
@@ -71,6 +77,7 @@ class EvaluationPart:
     overlaps: list[tuple[str, int, float]] = field(default_factory=list)
     worst: list[dict[str, str | None]] = field(default_factory=list)
     worst_note: str = ""
+    panels: str = ""
     tile_px: int = 240
 
     @property
@@ -282,6 +289,7 @@ def _add_worst(part: EvaluationPart, evaluation: Evaluation, budget: int) -> Non
     left_out = sum(uri is None for uri in uris)
     chosen_by = str(evaluation.meta.get("description") or "")
     words = f"The worst by {chosen_by}." if chosen_by else ""
+    part.panels = _PANELS.get(evaluation.task, "")
     part.worst_note = words + (f" {left_out} are left out to keep the page small." if left_out else "")
 
 

@@ -10,7 +10,7 @@ from errors import LoupeError
 from figures.pages import page_templates
 from reports.course import curves, duration, named, session_rows, throughput
 from reports.evaluation_part import Estimate, EvaluationPart, evaluation_part, short
-from reports.run_files import Run, read_run
+from reports.run_files import Evaluation, Run, read_run
 from reports.score_names import main_score
 from reports.settings import changed_settings
 
@@ -58,6 +58,12 @@ def fill_page(run: Run, *, pictures: int = _PICTURES, charts: bool = True) -> st
             part.notes.insert(
                 0, "Scored before the last session of the training: the weights may be others by now."
             )
+        if run.is_of_another_epoch(evaluation):
+            part.notes.insert(
+                0,
+                f"Of epoch {run.epoch_of(evaluation)}, and best.ckpt is of epoch {run.best_epoch}: the run was cut off "
+                f"between the two. python train.py validate --ckpt_path best scores it.",
+            )
     best: dict[str, Any] = run.about.get("best") or {}
     return (
         page_templates(Path(__file__).parent / "templates")
@@ -100,16 +106,26 @@ def _verdict(run: Run, parts: list[EvaluationPart]) -> str:
         epoch = run.epoch_of(evaluation)
         words += f" at epoch {epoch}" if epoch is not None else ""
         words += f", on {evaluation.samples:,} {part.title.lower()} pictures"
-        return words + (" that chose the checkpoint" if part.stage == "val" and best else "")
-    if best:
-        return f"{best.get('monitor')} {float(best.get('score', 'nan')):.4f} at epoch {run.best_epoch}"
+        return words + (" that chose the checkpoint" if _chose(run, evaluation) else "")
+    if run.evaluations:
+        return "nothing could be scored"
+    score = best.get("score")
+    if isinstance(score, int | float):
+        return f"{best.get('monitor')} {score:.4f} at epoch {run.best_epoch}"
     return "nothing has been scored yet"
+
+
+def _chose(run: Run, evaluation: Evaluation) -> bool:
+    """Whether the checkpoint was chosen by a score of these very pictures."""
+    best: dict[str, Any] = run.about.get("best") or {}
+    watched = str(best.get("monitor") or "").startswith("val/") and best.get("score") is not None
+    return watched and evaluation.stage == "val" and run.is_of_best(evaluation)
 
 
 def _optimistic(run: Run, parts: list[EvaluationPart]) -> str:
     """Why validation scores are better than those to expect, or an empty text."""
     best: dict[str, Any] = run.about.get("best") or {}
-    if not best or not any(part.stage == "val" for part in parts):
+    if not any(_chose(run, evaluation) for evaluation in run.evaluations):
         return ""
     tested = any(part.stage == "test" for part in parts)
     return (

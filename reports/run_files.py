@@ -6,6 +6,7 @@ import json
 import math
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from errors import LoupeError
 
-__all__ = ["Evaluation", "Run", "is_run", "read_run"]
+__all__ = ["Evaluation", "Run", "is_run", "moment", "read_run"]
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,30 @@ class Run:
         return next((found for found in self.evaluations if found.stage == stage), None)
 
     def is_older(self, evaluation: Evaluation) -> bool:
-        """Whether the training went on after the evaluation."""
-        began = [str(session.get("began") or "") for session in self.about.get("sessions") or []]
-        return bool(evaluation.meta.get("date")) and max(began, default="") > str(evaluation.meta["date"])
+        """Whether the training went on after an evaluation of its own; that of the fit goes with best.ckpt."""
+        if evaluation.meta.get("command") == "fit":
+            return False
+        began = [moment(session.get("began")) for session in self.about.get("sessions") or []]
+        date = moment(evaluation.meta.get("date"))
+        return date is not None and any(one is not None and one > date for one in began)
+
+    def is_of_another_epoch(self, evaluation: Evaluation) -> bool:
+        """Whether a fit's evaluation is not that of best.ckpt, because the run was cut off between the two."""
+        epoch, best = evaluation.meta.get("epoch"), (self.about.get("best") or {}).get("epoch")
+        fit = evaluation.meta.get("command") == "fit"
+        return fit and epoch is not None and best is not None and epoch != best
+
+    def is_of_best(self, evaluation: Evaluation) -> bool:
+        """Whether the weights that were scored are those of best.ckpt."""
+        if evaluation.meta.get("command") == "fit":
+            return not self.is_of_another_epoch(evaluation)
+        name = Path(str(evaluation.meta.get("checkpoint") or "")).name
+        return name == "best.ckpt" and not self.is_older(evaluation)
 
     def epoch_of(self, evaluation: Evaluation) -> int | None:
         """The epoch of the weights that were scored, from 1: as recorded, or that of the best checkpoint; or None."""
         epoch = evaluation.meta.get("epoch")
-        best = Path(str(evaluation.meta.get("checkpoint") or "")).name == "best.ckpt"
-        if epoch is None and best and not self.is_older(evaluation):
+        if epoch is None and self.is_of_best(evaluation):
             epoch = (self.about.get("best") or {}).get("epoch")
         return None if epoch is None else int(epoch) + 1
 
@@ -145,7 +161,7 @@ def _attempt(path: Path, read: Any, nothing: Any, notes: list[str]) -> Any:
     try:
         return read(path)
     except (OSError, ValueError, KeyError, TypeError, EOFError, yaml.YAMLError, zipfile.BadZipFile) as error:
-        notes.append(f"{path.name} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}.")
+        notes.append(f"{path.name} cannot be read: {(str(error) or repr(error)).splitlines()[0]}.")
         return nothing
 
 
@@ -158,7 +174,17 @@ def _json(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("it is no mapping")
-    return content
+    kinds = {"best": dict, "git": dict, "environment": dict, "data": dict, "model": dict, "training": dict}
+    kinds |= {"sessions": list, "command": list}
+    return {k: v for k, v in content.items() if k not in kinds or isinstance(v, kinds[k])}
+
+
+def moment(text: Any) -> datetime | None:
+    """A date with its zone; one without is of this machine's. None for what is no date."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone()
+    except ValueError:
+        return None
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
@@ -177,7 +203,7 @@ def _evaluations(folder: Path, notes: list[str]) -> list[Evaluation]:
     ]
     chosen: list[Evaluation] = []
     for stage in ("test", "val"):
-        same = sorted((e for e in found if e.stage == stage), key=lambda e: str(e.meta.get("date", "")))
+        same = sorted((e for e in found if e.stage == stage), key=_when)
         chosen += same[-1:]
         notes += [
             f"The {_PASS[stage]} of {_date(older)} by `{older.meta.get('command')}` is not shown: "
@@ -190,8 +216,14 @@ def _evaluations(folder: Path, notes: list[str]) -> list[Evaluation]:
 _PASS = {"val": "validation", "test": "test"}
 
 
+def _when(evaluation: Evaluation) -> float:
+    date = moment(evaluation.meta.get("date"))
+    return date.timestamp() if date else 0.0
+
+
 def _date(evaluation: Evaluation) -> str:
-    return str(evaluation.meta.get("date", "unknown date")).replace("T", " ")
+    date = moment(evaluation.meta.get("date"))
+    return f"{date:%Y-%m-%d %H:%M}" if date else "unknown date"
 
 
 def _evaluation(path: Path) -> Evaluation:

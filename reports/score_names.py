@@ -42,7 +42,11 @@ def better(name: str, difference: float) -> bool:
 def main_score(task: str, monitor: str | None, scores: dict[str, float]) -> str | None:
     """The one score that stands for all: what the run watched, unless that was the loss."""
     watched = (monitor or "").partition("/")[2]
-    for name in (watched if watched != "loss" else "", _MAIN.get(task, ""), *scores):
+    for name in (
+        watched if watched != "loss" else "",
+        _MAIN.get(task, ""),
+        *(n for n in scores if n != "loss"),
+    ):
         if name in scores and scores[name] == scores[name]:
             return name
     return None

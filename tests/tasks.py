@@ -37,6 +37,7 @@ SMALL = (
     "--training.batch_size=4",
     "--trainer.accelerator=cpu",
     "--trainer.num_sanity_val_steps=0",
+    "--training.pictures=0",
 )
 LCNET = ("--model.backbone=lcnet_035", "--model.weights=null")
 SEGMENTATION = Task("segmentation", "seg_unet", ("--model.options={base_filters: 4, depth: 2}",), "val/iou")

@@ -32,7 +32,9 @@ def left_alone(references: dict[str, Reference], name: str, factory: pytest.Temp
             [(0.3, "group SIGTERM"), (0.2, "SIGKILL"), (0.35, "group SIGINT")],
             id="classification-workers",
         ),
-        pytest.param("cropping", [(0.28, "SIGTERM"), (0.5, "SIGKILL")], id="cropping"),
+        pytest.param(
+            "cropping", [(0.28, "SIGTERM"), (0.5, "SIGKILL")], id="cropping", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_three_ends_and_yet_the_same_run(

@@ -251,7 +251,7 @@ def test_a_history_is_logarithmic_where_it_falls_far(values: list[float], scale:
 # --- any name ---
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.text(min_size=0, max_size=40), min_size=2, max_size=4))
 def test_any_names_can_be_drawn(names: list[str]) -> None:
     figure = class_chart(names, {"IoU": np.full(len(names), 0.5)})

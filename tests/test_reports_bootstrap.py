@@ -101,12 +101,19 @@ def test_resamples_draw_whole_groups_and_the_same_ones_each_time() -> None:
 def test_a_class_that_is_absent_in_more_than_one_resample_of_twenty_has_no_interval() -> None:
     """With n pictures of a class among many, exp(-n) of the resamples have none of it."""
     label = np.r_[np.zeros(90, np.int64), np.ones(8, np.int64), [2, 2]]
-    found = (reported.classification(100, SIX[:3])[0], {"label": label, "predicted": label % 2})
+    predicted = label % 2
+    predicted[[0, 90]] = 1, 0  # a class that is always right has no interval either
+    found = (reported.classification(100, SIX[:3])[0], {"label": label, "predicted": predicted})
     scores = score_function(evaluation(found))
     assert scores is not None
     recall = intervals(scores, 100)["recall_per_class"]
     assert np.isnan(recall.low).tolist() == [False, False, True]  # exp(-8), exp(-2) = 14 %
     assert np.isnan(recall.values[2]).mean() == pytest.approx(math.exp(-2), abs=0.05)
+
+
+def test_what_is_the_same_in_all_resamples_has_no_interval() -> None:
+    found = intervals(lambda w: {"accuracy": np.ones(100) @ w / w.sum(0)}, 100)["accuracy"]
+    assert np.isnan(found.low) and np.isnan(found.high)
 
 
 @pytest.mark.parametrize("task", ["classification", "multi_label"])

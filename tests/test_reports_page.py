@@ -143,7 +143,7 @@ def test_of_two_validations_the_newer_is_shown(run: Path) -> None:
     reported.write_evaluation(run, reported.cropping(50), **newer)
     page, _ = page_of(run)
     assert "50 pictures" in page.text and "30 pictures" not in page.text
-    assert "The validation of 2026-11-24 19:10:00 by `fit` is not shown" in page.text
+    assert "The validation of 2026-11-24 19:10 by `fit` is not shown" in page.text
 
 
 def test_a_test_without_an_epoch_is_of_the_best_unless_the_training_went_on(run: Path) -> None:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 
 import inference
+from callbacks import samples_on_show
 from callbacks.gallery import Gallery
 from callbacks.samples_on_show import chosen_for
 from tests.boards import curves, events
-from tests.fitting import Fitter, write_pictures
+from tests.fitting import ROOT, Fitter, write_pictures
 from tests.tasks import TASKS, write_task
 
 Loupe = Callable[..., Any]
@@ -76,7 +78,8 @@ def test_a_fit_with_everything_on(loupe: Loupe, task_data: dict[str, Path], name
             assert len(shown) == (1 if board is train else 2), tag
             picture = Image.open(io.BytesIO(shown[-1].encoded_image_string))
             assert picture.size == (shown[-1].width, shown[-1].height) and min(picture.size) > 100
-            assert np.asarray(picture.convert("L")).std() > 5, f"{tag} shows nothing"
+            colours = len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
+            assert colours > (1000 if tag.startswith("pictures") else 20), f"{tag} shows nothing"
 
     # texts, layout, hyperparameters with the scores of the best epoch
     texts = {
@@ -140,7 +143,7 @@ def test_a_validation_of_one_picture(
         rows = (root / "manifest.csv").read_text().splitlines()
         kept = [row for row in rows if row[:5] not in ("val_1", "val_2", "val_3")]
         (root / "manifest.csv").write_text("\n".join(kept) + "\n")
-    outcome = loupe("fit", *task.words, f"--data.root={root}")
+    outcome = loupe("fit", *task.words, f"--data.root={root}", "--training.pictures=8")
     assert outcome.code == 0, outcome.err
     run = Path(f"runs/{task.config}/version_0")
     found = record(run)
@@ -162,6 +165,110 @@ def check_samples(name: str, found: dict[str, Any]) -> None:
         assert found["reliability"][:, 0].sum() == 4
     else:
         assert found["iou"][found["has_box"]].mean() == pytest.approx(scores["box_iou"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "flags"),
+    [
+        (("golden retriever", "labrador retriever"), ("--data.augment.mixup=0.5",)),
+        (("Tomato___Tomato_Yellow_Leaf_Curl_Virus", "soft-coated, wheaten terrier"), ()),
+    ],
+    ids=["mixed", "long"],
+)
+def test_long_class_names_and_mixed_labels_can_be_shown(
+    loupe: Loupe, task_data: dict[str, Path], tmp_path: Path, classes: tuple[str, str], flags: tuple[str, ...]
+) -> None:
+    task, root = TASKS["classification"], tmp_path / "data"
+    shutil.copytree(task_data["classification"], root)
+    for part in ("train", "val", "test"):
+        for side, name in zip(("left", "right"), classes, strict=True):
+            (root / part / side).rename(root / part / name)
+    outcome = loupe("fit", *task.words, f"--data.root={root}", *flags, "--training.pictures=8")
+    assert outcome.code == 0, outcome.err
+    run = Path(f"runs/{task.config}/version_0")
+    assert events(run, "train").Tags()["images"] == ["pictures/augmented"]
+
+
+def test_heat_is_of_the_weights_that_were_scored(fit: Fitter, task_data: dict[str, Path]) -> None:
+    """With a moving average: Grad-CAM looks while the average is in place, as the scores did."""
+    task = TASKS["classification"]
+    seen: dict[str, list[float]] = {"scored": [], "explained": []}
+
+    def total(module: Any) -> float:
+        return sum(float(p.detach().double().sum()) for p in module.network.parameters())
+
+    class Watch(Callback):
+        def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            seen["scored"].append(total(pl_module))
+
+    real = samples_on_show.class_activation
+
+    def explained(network: Any, *args: Any) -> Any:
+        seen["explained"].append(sum(float(p.detach().double().sum()) for p in network.parameters()))
+        return real(network, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples_on_show, "class_activation", explained)
+        flags = ("--training.ema=true", "--training.learning_rate=0.05", "--training.epochs=2")
+        fit(
+            task_data["classification"],
+            *task.tiny,
+            f"--data.root={task_data['classification']}",
+            "--data.image_size=32",
+            "--training.batch_size=4",
+            "--data.loader.num_workers=0",
+            "--trainer.num_sanity_val_steps=0",
+            *flags,
+            config=ROOT / "configs" / "cls_mobilenetv3.yaml",
+            callbacks=(Watch(),),
+        )
+    assert seen["explained"] == [seen["scored"][0], seen["scored"][-1]]
+    assert seen["scored"][0] != seen["scored"][-1]
+
+
+@pytest.mark.parametrize(
+    "where", ["callbacks.samples_on_show.draw_sheet", "callbacks.evaluation_record.draw_tile"]
+)
+def test_what_cannot_be_drawn_is_told_and_ends_no_training(
+    loupe: Loupe,
+    task_data: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no paper")
+
+    monkeypatch.setattr(where, fails)
+    task = TASKS["segmentation"]
+    outcome = loupe("fit", *task.words, f"--data.root={task_data['segmentation']}", "--training.pictures=2")
+    assert outcome.code == 0, outcome.err
+    assert "could not be" in caplog.text and "no paper" in caplog.text
+    assert (Path(f"runs/{task.config}/version_0") / "report.html").is_file()
+
+
+def test_one_label_of_a_multi_label_manifest(
+    loupe: Loupe, task_data: dict[str, Path], tmp_path: Path
+) -> None:
+    """One class is a column of its own: torchmetrics makes a scalar of it."""
+    task, root = TASKS["classification"], task_data["classification"]
+    rows = ["path,labels,split"]
+    rows += [
+        f"{path},{'right' if path.parent.name == 'right' else ''},{path.parent.parent.name}"
+        for path in sorted(root.rglob("*.png"))
+    ]
+    (tmp_path / "one.csv").write_text("\n".join(rows) + "\n")
+    words = [*task.words, f"--data.root={tmp_path / 'one.csv'}", "--training.loss=categorical_crossentropy"]
+    words += ["--training.monitor=val/loss", "--data.read.outside_root=true"]
+    outcome = loupe("fit", *words)
+    assert outcome.code == 0, outcome.err
+    found = record(Path(f"runs/{task.config}/version_0"))
+    assert found["log_odds"].shape == found["label"].shape == (4, 1)
+
+
+def test_pictures_that_nobody_can_show_are_refused(loupe: Loupe, tiny_words: list[str]) -> None:
+    outcome = loupe("fit", *tiny_words, "--training.tensorboard=false", "--training.pictures=4")
+    assert outcome.code == 2 and "training.pictures=4 would have no effect" in outcome.err
 
 
 def test_what_is_looked_at_changes_nothing(loupe: Loupe, task_data: dict[str, Path]) -> None:
@@ -214,17 +321,17 @@ class OneProcess:
 def test_a_gallery_keeps_the_highest_of_all_batches() -> None:
     rng = np.random.default_rng(0)
     ranks = torch.tensor(rng.permutation(40), dtype=torch.float32).view(8, 5)
-    ranks[3, 2], ranks[5, 1] = torch.nan, -torch.inf
+    ranks[3, 2], ranks[5, 1] = torch.nan, -torch.inf  # as bad as it can be; padding
     gallery = Gallery(7)
     for batch, rank in enumerate(ranks):
         gallery.offer(
             rank, {"place": torch.arange(5) + 5 * batch, "picture": rank.view(5, 1, 1).expand(5, 2, 2)}
         )
     taken = gallery.take(OneProcess())  # type: ignore[arg-type]
-    flat = ranks.flatten().nan_to_num(nan=-torch.inf)
+    flat = ranks.flatten().nan_to_num(nan=torch.inf, neginf=-torch.inf)
     expected = flat.argsort(descending=True)[:7]
     assert [int(sample["place"]) for sample in taken] == expected.tolist()
-    assert all((sample["picture"] == sample["rank"]).all() for sample in taken)
+    assert all((sample["picture"] == sample["rank"]).all() for sample in taken[1:])
     assert gallery.take(OneProcess()) == []  # type: ignore[arg-type]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from lightning.pytorch import Callback
 
 import callbacks.uploads
+from callbacks.remote_folder import open_folder
 from callbacks.run_directory import RunDirectory
 from callbacks.upload_record import UploadRecord, read_record, stamp, unchanging
+from callbacks.upload_target import Target
 from cli.vertex import vertex_targets
 from tests.fitting import Fitter, write_pictures
 from tests.vertex import VARIABLES, Quick, Trouble, set_places, stored, trouble
@@ -291,3 +295,21 @@ def test_a_spoilt_record_is_an_empty_one(content: str, tmp_path: Path) -> None:
     record.write()
     again = UploadRecord(tmp_path).of("there")
     assert again["last.ckpt"] is None and again["best.ckpt"] is not None
+
+
+def test_a_record_from_elsewhere_names_nothing_outside(tmp_path: Path) -> None:
+    names = ["last.ckpt", "../pwn.txt", "/etc/x", "a/../../b", "evaluation/val.npz", "..\\x"]
+    path = tmp_path / "uploaded.json"
+    path.write_text(json.dumps({"gs://b/c": {name: [1, 2, 3] for name in names}}))
+    assert list(read_record(path)["gs://b/c"]) == ["last.ckpt", "evaluation/val.npz"]
+
+
+def test_the_command_by_hand_copies_what_is_missing(tmp_path: Path) -> None:
+    target = Target(open_folder(str(tmp_path / "there")), "the model", ("*",), "checkpoints", by_hand="cp")
+    files = {"best.ckpt": tmp_path / "checkpoints/best.ckpt", "config.yaml": tmp_path / "config.yaml"}
+    for path in files.values():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.name)
+    (tmp_path / "there").mkdir()
+    subprocess.run(target.by_hand_for(list(files), files), shell=True, check=True)
+    assert {path.name: path.read_text() for path in (tmp_path / "there").iterdir()} == {n: n for n in files}
