@@ -15,6 +15,8 @@ from reports.settings import differing_settings
 
 __all__ = ["Cell", "Comparison", "StageComparison", "compare_runs"]
 
+_MOST_CLASSES = 200
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -99,9 +101,16 @@ def _stage(
     result = StageComparison(stage, [None if e is None else e.samples for e in evaluations])
     own = [scored_intervals(evaluation) if evaluation else {} for evaluation in evaluations]
     paired: list[dict[str, Interval]] = [{} for _ in evaluations]
+    if base:
+        result.notes.append(f"Differences are to {names[base]}: {names[0]} has no {stage} scores.")
+    for name, run, evaluation in zip(names, runs, evaluations, strict=True):
+        if evaluation is not None and not run.is_of_best(evaluation):
+            when = ", and before the last session of the training" if run.is_older(evaluation) else ""
+            result.notes.append(f"{name} was not scored with the weights of best.ckpt as it is now{when}.")
     for position, evaluation in enumerate(evaluations):
         if evaluation is None:
-            result.notes.append(f"{names[position]} has no {stage} scores.")
+            if position:
+                result.notes.append(f"{names[position]} has no {stage} scores.")
         elif position != base:
             reason = unpaired_reason(first, evaluation) or _other_data(runs[base], runs[position])
             if reason:
@@ -126,7 +135,7 @@ def _add_classes(
     own: list[dict[str, Interval]],
     paired: list[dict[str, Interval]],
 ) -> None:
-    """The first score of classes that all have, for up to 200 classes of the same names."""
+    """The first score of classes that all have; of many classes those with the lowest in the first run."""
     there = [evaluation for evaluation in evaluations if evaluation]
     classes = there[0].class_names
     score = next(
@@ -141,7 +150,15 @@ def _add_classes(
         return
     result.class_score = score
     columns = [e.per_class[score] if e else [math.nan] * len(classes) for e in evaluations]
-    for k, name in enumerate(classes[:200]):
+    shown = range(len(classes))
+    if len(classes) > _MOST_CLASSES:
+        lowest = sorted(shown, key=lambda k: math.inf if math.isnan(columns[base][k]) else columns[base][k])
+        shown = sorted(lowest[:_MOST_CLASSES])
+        result.notes.append(
+            f"{_MOST_CLASSES} of {len(classes)} classes are listed, those with the lowest {score} in {base + 1}."
+        )
+    for k in shown:
+        name = classes[k]
         values = [column[k] for column in columns]
         result.classes.append((short(name), _cells(score, values, base, own, paired, k)))
 

@@ -72,7 +72,10 @@ def throughput(run: Run) -> list[tuple[str, str]]:
     if seconds > 0:
         facts.append((duration(seconds), "in all"))
         if epochs:
-            facts += [(f"{epochs:,}", "epochs"), (duration(seconds / epochs), "an epoch")]
+            facts += [
+                (f"{epochs:,}", "epochs trained, all sessions"),
+                (duration(seconds / epochs), "an epoch"),
+            ]
     speed = column(run, "train/images_per_s")
     if speed is not None:
         facts.append((f"{np.median(speed[1]):,.1f}", "images a second in training (median of the epochs)"))

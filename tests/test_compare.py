@@ -53,6 +53,33 @@ def test_a_run_against_itself_differs_by_nothing(runs: list[Path]) -> None:
     assert (second.difference, second.low, second.high, second.verdict) == (0, 0, 0, "within chance")
 
 
+def test_few_pictures_are_not_judged(runs: list[Path]) -> None:
+    """With ten pictures one interval in ten would leave 0 out where nothing differs."""
+    for run, skill in zip(runs, (1.0, 3.0), strict=True):
+        reported.write_evaluation(run, reported.classification(19, NAMES, skill=skill))
+    comparison = compare_runs(runs)
+    second = cells(comparison, "accuracy")[1]
+    assert np.isnan(second.low) and second.verdict == "" and np.isfinite(second.difference)
+    assert any("19 independent pictures are too few" in note for note in comparison.stages[0].notes)
+
+
+def test_what_the_scores_are_of_is_said(runs: list[Path], tmp_path: Path) -> None:
+    """A first run without scores, weights that are not best.ckpt's, more classes than are listed."""
+    many = [f"c{number}" for number in range(250)]
+    for run, checkpoint in ((runs[0], "last.ckpt"), (runs[1], "best.ckpt")):
+        reported.write_evaluation(
+            run, reported.classification(500, many), checkpoint=f"checkpoints/{checkpoint}"
+        )
+    bare = reported.write_run(Path("runs/seg/version_11"))
+    comparison = compare_runs([bare, *runs])
+    notes = " ".join(comparison.stages[0].notes)
+    assert "Differences are to seg/version_2: seg/version_11 has no test scores." in notes
+    assert "seg/version_2 was not scored with the weights of best.ckpt" in notes
+    assert "seg/version_10 was not scored" not in notes
+    assert "200 of 250 classes are listed, those with the lowest recall in 2." in notes
+    assert len(comparison.stages[0].classes) == 200
+
+
 def test_pairing_makes_the_interval_narrower_and_does_not_ask_for_an_order() -> None:
     """One answer in 20 is another: the accuracies' own intervals overlap, that of the difference is narrow."""
     meta, arrays = reported.classification(300, NAMES)
