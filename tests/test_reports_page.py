@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,65 @@ def test_without_a_test_the_verdict_says_that_validation_chose_the_checkpoint(ru
     page, _ = page_of(run)
     assert "on 40 validation pictures that chose the checkpoint" in page.text
     assert "The command test scores pictures that chose nothing" in page.text
+
+
+def change(run: Path, **values: Any) -> None:
+    """Other values in run.json."""
+    path = run / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("best", "meta"),
+    [
+        ({"monitor": "train/loss", "score": 0.1, "epoch": 2}, {"command": "fit", "epoch": 2}),
+        ({"monitor": "val/accuracy", "score": None, "epoch": 0}, {"command": "fit", "epoch": 0}),
+        (
+            {"monitor": "val/accuracy", "score": 0.5, "epoch": 2},
+            {"command": "validate", "checkpoint": "a/last.ckpt"},
+        ),
+    ],
+    ids=["another monitor", "never a number", "other weights"],
+)
+def test_scores_that_chose_nothing_are_not_called_optimistic(
+    run: Path, best: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    change(run, best=best)
+    reported.write_evaluation(run, EVALUATIONS["cropping"](), stage="val", **meta)
+    page, _ = page_of(run)
+    assert "optimistic" not in page.text and "that chose the checkpoint" not in page.text
+
+
+def test_a_record_of_another_epoch_than_the_best_is_told(run: Path) -> None:
+    """A run killed between best.ckpt and its record; the sessions after it make no fit's record older."""
+    change(run, best={"monitor": "val/box_iou", "score": 0.5, "epoch": 1})
+    reported.write_evaluation(run, EVALUATIONS["cropping"](), stage="val", command="fit", epoch=0)
+    page, _ = page_of(run)
+    assert "Of epoch 1, and best.ckpt is of epoch 2" in page.text
+    assert "that chose the checkpoint" not in page.text and "Scored before" not in page.text
+    old = "2020-01-01T00:00:00"
+    reported.write_evaluation(run, EVALUATIONS["cropping"](), stage="val", command="fit", epoch=1, date=old)
+    page, _ = page_of(run)
+    assert "best.ckpt is of" not in page.text and "Scored before" not in page.text
+
+
+def test_dates_of_other_zones_are_compared_as_moments(run: Path) -> None:
+    sessions = [{"began": "2026-11-24T20:00:00+00:00", "seconds": 60.0, "epochs": 3, "first_epoch": 0}]
+    change(run, sessions=sessions)
+    reported.write_evaluation(run, EVALUATIONS["cropping"](), epoch=None, date="2026-11-24T16:00:00-05:00")
+    assert "Scored before" not in page_of(run)[0].text
+    reported.write_evaluation(run, EVALUATIONS["cropping"](), epoch=None, date="2026-11-24T20:30:00+01:00")
+    assert "Scored before" in page_of(run)[0].text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"best": "x"}, {"sessions": {"a": 1}}, {"data": [1]}, {"best": {"monitor": "val/iou", "score": None}}],
+)
+def test_values_of_another_kind_make_no_page_fail(run: Path, wrong: dict[str, Any]) -> None:
+    change(run, **wrong)
+    page, _ = page_of(run)
+    assert "Reproduce" in page.text
 
 
 def test_of_two_validations_the_newer_is_shown(run: Path) -> None:
