@@ -329,6 +329,7 @@ def test_scores_equal_those_of_numpy(loupe: Loupe, trained: Path, tiny_data: Pat
 # -- the shipped configs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_tasks.py trains each of the eight as it is, .ci/demo.py three of them on the demo data
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("seg_*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_config_runs_on_the_demo_data(loupe: Loupe, config: Path) -> None:
     small = (

@@ -143,7 +143,14 @@ def test_the_table_has_every_key() -> None:
     assert set(KEYS) == {field.name for field in fields(Training)}
 
 
-@TASK
+@pytest.mark.parametrize(
+    "task",
+    [
+        # test_training_keys.py shows the effect of each key on a segmenter
+        pytest.param(task, id=name, marks=[pytest.mark.slow] if name == "segmentation" else [])
+        for name, task in TASKS.items()
+    ],
+)
 @pytest.mark.parametrize(
     "flags",
     [
