@@ -121,7 +121,8 @@ def test_equal_texts_have_equal_hashes_and_others_do_not(listed: list[str]) -> N
     for seed in (0, 1):
         assert len(set(first.hashes(seed).tolist())) == len(set(listed))
     if listed:
-        assert not set(first.hashes(0).tolist()) & set(first.hashes(1).tolist())
+        # of one text; that of another under another seed may be the same
+        assert (first.hashes(0) != first.hashes(1)).all()
     if listed != listed[::-1]:
         assert first[::-1].digest() != first.digest()
     assert Texts(listed, prefix="p").digest() != first.digest()
