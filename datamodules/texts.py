@@ -123,7 +123,8 @@ class Texts(Sequence[str]):
     def hashes(self, seed: int = 0) -> np.ndarray:
         """A uint64 for each text, the same for equal ones; different ones share one by a chance of 2^-64."""
         lengths = self.lengths()
-        found = (lengths.astype(np.uint64) + np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15)
+        start = np.uint64(seed * 0xA0761D6478BD642F % 2**64)  # apart from the length: 2 + 0 is not 1 + 1
+        found = lengths.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ start
         for place, word in enumerate(self._words()):
             mixed = (found ^ word) * np.uint64(0xD6E8FEB86659FD93)
             mixed ^= mixed >> np.uint64(32)

@@ -8,7 +8,7 @@ __all__ = ["page_templates"]
 
 
 def page_templates(folder: Path) -> Environment:
-    """Templates of a folder, and ``look.css`` for them to include.
+    """Templates of a folder; ``head.html`` for them to begin with, up to the open style, which holds ``look.css``.
 
     Everything that is put into a page is escaped: names of classes and files come from the data, and a page is opened
     by people who did not make it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -111,6 +111,7 @@ def test_codes_count_in_the_order_of_first_mention(listed: list[str], prefix: st
 
 @settings(max_examples=200, deadline=None)
 @given(lists)
+@example(["\x00", "\x00\x00"])  # a seed that is added to the length makes them alike
 def test_equal_texts_have_equal_hashes_and_others_do_not(listed: list[str]) -> None:
     first, *others = [make(listed) for make in behind(listed)]
     for other in others:
@@ -121,8 +122,7 @@ def test_equal_texts_have_equal_hashes_and_others_do_not(listed: list[str]) -> N
     for seed in (0, 1):
         assert len(set(first.hashes(seed).tolist())) == len(set(listed))
     if listed:
-        # of one text; that of another under another seed may be the same
-        assert (first.hashes(0) != first.hashes(1)).all()
+        assert not set(first.hashes(0).tolist()) & set(first.hashes(1).tolist())
     if listed != listed[::-1]:
         assert first[::-1].digest() != first.digest()
     assert Texts(listed, prefix="p").digest() != first.digest()
