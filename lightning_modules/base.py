@@ -11,11 +11,13 @@ from torchmetrics import Metric
 
 from errors import unknown
 from lightning_modules.backbone_training import BackboneTraining
-from lightning_modules.card import make_card, refuse_other_classes, refuse_other_network, refuse_other_task
+from lightning_modules.calibration import Calibration
+from lightning_modules.card import adopt_card, classes_of, make_card, refuse_other_network
 from lightning_modules.criterion import DataFacts, create_criterion
 from lightning_modules.epoch_sums import keep_sums, log_again, take_sums
 from lightning_modules.evaluation import Evaluation, log_scores, names_logged
-from lightning_modules.optimization import create_optimization, refuse_divergence
+from lightning_modules.links import Link
+from lightning_modules.optimization import create_optimization, end_epoch
 from lightning_modules.step_seed import seed_step
 from lightning_modules.training_loss import TrainingLoss
 from losses import LOSSES, Step, create_loss
@@ -79,6 +81,7 @@ class LoupeModule(LightningModule, ABC):
         self.multi_label = False
         self.input_contract: dict[str, Any] = {}
         self.restoring = False
+        self.calibration, self._response = Calibration(), tuple[nn.Module, ...]()  # not a part of this module
         self.validated_epoch, self.used_rate, self.scores_so_far = -1, 0.0, dict[str, float]()
         self.model: nn.Module | None = None
         self.criterion: nn.Module | None = None
@@ -120,6 +123,11 @@ class LoupeModule(LightningModule, ABC):
         """What docs/batch.md calls a prediction, less ``index``, for the sample at this position of the batch."""
 
     @property
+    @abstractmethod
+    def link(self) -> Link:
+        """Between the network's outputs and probabilities."""
+
+    @property
     def input_interpolation(self) -> Literal["bilinear", "bicubic"]:
         """How pictures should be resized for this network, where the user does not say."""
         return "bilinear"
@@ -127,23 +135,15 @@ class LoupeModule(LightningModule, ABC):
     # -- building -----------------------------------------------------------------------------------------------
 
     def adopt(self, card: Mapping[str, Any]) -> None:
-        """Take classes and input contract from a checkpoint's card: they win over those of the data."""
-        self.class_names = list(card["class_names"])
-        self.input_contract = dict(card["input"])
-        self.multi_label = bool(card.get("multi_label"))
-        self.restoring = True
+        """Take what a checkpoint's card says: it wins over the data."""
+        adopt_card(self, card)
 
     def configure_model(self) -> None:
         """Build network, loss and scores from the data at hand; does nothing the second time."""
         if self.model is not None:
             return
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        found = list(getattr(data, "class_names", None) or [])
-        refuse_other_task(self, data)
-        if self.class_names is None:
-            self.class_names = found
-        elif not self.trainer.predicting:
-            refuse_other_classes(self.class_names, found)
+        self.class_names = classes_of(data, self)
         settled = data.settle_input(self.input_contract.get("interpolation") or self.input_interpolation)
         if not self.trainer.predicting:
             self.input_contract = settled  # a fit that goes on may have another size
@@ -174,7 +174,7 @@ class LoupeModule(LightningModule, ABC):
 
     @property
     def built_loss(self) -> nn.Module:
-        """The loss of the recipe, once it is built."""
+        """The loss of the recipe."""
         assert self.criterion is not None, "without a training recipe there is no loss"
         return self.criterion
 
@@ -192,8 +192,13 @@ class LoupeModule(LightningModule, ABC):
     # -- steps and epochs ---------------------------------------------------------------------------------------
 
     def forward(self, image: Tensor) -> Tensor:
-        """``image`` (B, C, H, W) uint8, or float in 0..1 -> outputs of the network."""
-        return self.network(image.contiguous(memory_format=torch.channels_last))
+        """``image`` (B, C, H, W) uint8, or float in 0..1 -> outputs of the network, or of what answers in its place."""
+        answers = self._response[0] if self._response and not self.training else self.network
+        return answers(image.contiguous(memory_format=torch.channels_last))
+
+    def answer_with(self, response: nn.Module | None) -> None:
+        """Have evaluation and prediction ask ``response``, which takes and gives what the network does; None: it."""
+        self._response = () if response is None else (response,)
 
     def _shared_step(self, batch: Batch, stage: Stage) -> Any:
         outputs = self(batch["image"])
@@ -230,8 +235,7 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Go on within an epoch: Lightning calls no hook for its start, and nothing might be logged of it any more."""
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        if batches.processed:
+        if cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.current).processed:
             self.on_train_epoch_start()
             log_again(self)
 
@@ -250,11 +254,7 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the learning rate of the last step, and show the monitored score to the schedule."""
-        refuse_divergence(self.trainer, self.has_fresh, learning_rate=self.recipe["learning_rate"])
-        self.log("train/learning_rate", self.used_rate)
-        score = self.trainer.callback_metrics.get(self.recipe["monitor"])
-        if score is not None and self.has_fresh(self.recipe["monitor"]):
-            self.schedule.observe(float(score))
+        end_epoch(self)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation set."""

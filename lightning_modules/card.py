@@ -7,8 +7,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from errors import LoupeError
+from lightning_modules.calibration import Calibration
 
-__all__ = ["make_card", "refuse_other_classes", "refuse_other_network", "refuse_other_task"]
+__all__ = ["adopt_card", "classes_of", "make_card", "refuse_other_network"]
 
 
 def make_card(
@@ -27,6 +28,15 @@ def make_card(
     }
 
 
+def adopt_card(module: Any, card: Mapping[str, Any]) -> None:
+    """Take classes, input contract and calibration from a checkpoint's card: they win over those of the data."""
+    module.class_names = list(card["class_names"])
+    module.input_contract = dict(card["input"])
+    module.multi_label = bool(card.get("multi_label"))
+    module.calibration = Calibration.of_card(card)
+    module.restoring = True
+
+
 def refuse_other_network(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
     """Raise LoupeError with what differs when a checkpoint's weights are those of another network."""
     wrong = [key for key in own if key not in stored or own[key].shape != stored[key].shape]
@@ -39,16 +49,24 @@ def refuse_other_network(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]
         )
 
 
-def refuse_other_classes(known: list[str], found: list[str]) -> None:
-    """Raise LoupeError where the data has other classes than a checkpoint, or another order of them."""
-    if found and found != known:
+def classes_of(data: Any, module: Any) -> list[str]:
+    """The classes that the module knows from a checkpoint, else those of the data.
+
+    LoupeError where the data is of another task, or has other classes than the checkpoint, or another order of them.
+    """
+    _refuse_other_task(module, data)
+    known, found = module.class_names, list(getattr(data, "class_names", None) or [])
+    if known is None:
+        return found
+    if found and found != known and not module.trainer.predicting:
         raise LoupeError(
             f"the checkpoint knows the classes {known}, the data has {found}; "
             f"use data of the same classes, or give data.read.class_names"
         )
+    return known
 
 
-def refuse_other_task(module: Any, data: Any) -> None:
+def _refuse_other_task(module: Any, data: Any) -> None:
     """Raise LoupeError where the datamodule has no answers of the kind that the module learns from."""
     given = getattr(data, "gives", None)
     if given is not None and not set(module.learns) <= set(given):

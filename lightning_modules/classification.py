@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from lightning_modules.base import Batch, LoupeModule
+from lightning_modules.calibration import decide
+from lightning_modules.links import Link
 from losses import Step
 from metrics import ClassificationScores, MultiLabelScores
 from models import backbone_interpolation, create_model
@@ -52,6 +54,11 @@ class ClassificationModule(LoupeModule):
         """That of the backbone's pretrained weights."""
         return backbone_interpolation(self.backbone)
 
+    @property
+    def link(self) -> Link:
+        """One class a picture, or a yes or no for each."""
+        return Link("sigmoid" if self.multi_label else "softmax")
+
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The classifier: image batch -> logits (B, K)."""
         return create_model(
@@ -89,7 +96,8 @@ class ClassificationModule(LoupeModule):
         self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
     ) -> None:
         """Count the pictures of a batch."""
-        scores.update(outputs, batch["label"], batch["valid"])
+        answers = decide(outputs, self.calibration.thresholds, several=self.multi_label)
+        scores.update(outputs, batch["label"], batch["valid"], answers=answers)
 
     def to_show(
         self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
@@ -113,13 +121,13 @@ class ClassificationModule(LoupeModule):
         }
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
-        """The row: the likeliest class and its probability, or all likely labels; and the probability of each class."""
+        """The row: the answer and its probability, or all labels that are answered; and the probability of each class."""
         names = self.class_names or []
-        logits = outputs[position].float().cpu().double()
-        probs = (logits.sigmoid() if self.multi_label else logits.softmax(0)).tolist()
+        logits = outputs[position : position + 1].float().cpu().double()
+        probs = self.link.probs(logits)[0].tolist()
+        answer: Any = decide(logits, self.calibration.thresholds, several=self.multi_label)[0].tolist()
         each = {f"prob_{name}": round(prob, 6) for name, prob in zip(names, probs, strict=True)}
         if self.multi_label:
-            likely = [name for name, prob in zip(names, probs, strict=True) if prob > 0.5]
+            likely = [name for name, yes in zip(names, answer, strict=True) if yes]
             return {"row": {"labels": ";".join(likely), **each}}
-        best = max(range(len(probs)), key=probs.__getitem__)
-        return {"row": {"label": names[best], "confidence": round(probs[best], 6), **each}}
+        return {"row": {"label": names[answer], "confidence": round(probs[answer], 6), **each}}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
+from lightning_modules.links import Link
 from losses import BOX_LOSSES, Step, create_box_loss
 from metrics import BoxScores
 from models import backbone_interpolation, create_model
@@ -19,7 +20,8 @@ class CropModule(LoupeModule):
 
     Args:
         backbone: Any convolutional network of timm by name; pictures are normalised and resized as its weights expect.
-        save_crops: ``predict`` also cuts the boxes out of the pictures, those with a confidence of at least 0.5.
+        save_crops: ``predict`` also cuts the boxes out of the pictures, those with a confidence of at least 0.5,
+            or the threshold that `calibrate` chose.
         weights: null, ``imagenet`` (from the hub), or a FILE for the backbone or for the whole network.
         options: ``min_size`` (0.02, smallest side of a box as a share of the input's), ``hidden`` (128, channels of the
             head), and more arguments of timm's network.
@@ -48,6 +50,11 @@ class CropModule(LoupeModule):
     def input_interpolation(self) -> Literal["bilinear", "bicubic"]:
         """That of the backbone's pretrained weights."""
         return backbone_interpolation(self.backbone)
+
+    @property
+    def link(self) -> Link:
+        """A box and its confidence."""
+        return Link("box")
 
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The cropper: image batch -> centre, size and confidence logit, (B, 5)."""
@@ -115,7 +122,7 @@ class CropModule(LoupeModule):
             "confidence": round(confidence, 6),
         }
         return (
-            {"row": row, "crop": corners if confidence >= 0.5 else None} if self.save_crops else {"row": row}
+            {"row": row, "crop": corners if confidence >= self.calibration.threshold() else None} if self.save_crops else {"row": row}
         )
 
 

@@ -12,7 +12,7 @@ from lightning_modules.backbone_training import BackboneTraining
 from models import backbone_parameters
 from optim import create_optimizer, create_schedule
 
-__all__ = ["create_optimization", "refuse_divergence"]
+__all__ = ["create_optimization", "end_epoch"]
 
 
 def create_optimization(module: Any) -> Any:
@@ -54,8 +54,20 @@ def create_optimization(module: Any) -> Any:
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def refuse_divergence(trainer: Trainer, has_fresh: Callable[[str], bool], *, learning_rate: float) -> None:
-    """End the run before a checkpoint of this epoch is written: best and last stay what they were."""
+def end_epoch(module: Any) -> None:
+    """Log the learning rate of the epoch's last step, and show the monitored score to the schedule.
+
+    LoupeError where the loss is no number: before a checkpoint of this epoch is written, so that best and last stay.
+    """
+    trainer, monitor, learning_rate = module.trainer, module.recipe["monitor"], module.recipe["learning_rate"]
+    _refuse_divergence(trainer, module.has_fresh, learning_rate)
+    module.log("train/learning_rate", module.used_rate)
+    score = trainer.callback_metrics.get(monitor)
+    if score is not None and module.has_fresh(monitor):
+        module.schedule.observe(float(score))
+
+
+def _refuse_divergence(trainer: Trainer, has_fresh: Callable[[str], bool], learning_rate: float) -> None:
     for name in ("train/loss", "val/loss"):
         loss = float(trainer.callback_metrics.get(name, 0.0))  # barebones logs nothing
         if has_fresh(name) and not math.isfinite(loss):

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.base import Batch, LoupeModule
+from lightning_modules.calibration import decide
+from lightning_modules.links import Link
 from lightning_modules.restore import to_original_size
 from losses import Step
 from metrics import SegmentationScores, class_iou
@@ -41,6 +43,11 @@ class SegmentationModule(LoupeModule):
         self.architecture = architecture
         self.encoder = encoder
 
+    @property
+    def link(self) -> Link:
+        """A class for each pixel; with one channel a yes or no."""
+        return Link("sigmoid" if len(self.class_names or []) == 1 else "softmax")
+
     def create_network(self, class_names: list[str], in_channels: int, *, pretrained: bool) -> nn.Module:
         """The segmenter: image batch -> logits (B, K, H, W)."""
         return create_model(
@@ -68,7 +75,7 @@ class SegmentationModule(LoupeModule):
 
     def update_scores(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> None:
         """Count the pixels of a batch."""
-        scores.update(_classes(outputs), batch["mask"], batch["valid"])
+        scores.update(decide(outputs, self.calibration.thresholds), batch["mask"], batch["valid"])
 
     def to_show(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``predicted_mask`` (B, H, W) uint8, ``iou`` (B,): the mean over the classes in the picture or its prediction,
@@ -79,7 +86,7 @@ class SegmentationModule(LoupeModule):
         classes = class_iou(scores.pictures[-1])
         iou = classes[:, 1 if scores.size == 2 else 0 :].nanmean(1).float()
         return {
-            "predicted_mask": _classes(outputs).to(torch.uint8),
+            "predicted_mask": decide(outputs, self.calibration.thresholds).to(torch.uint8),
             "iou": iou,
             "badness": 1 - iou.nan_to_num(1.0),
             "uncertainty": 1 - _likeliest(outputs.detach()).mean((1, 2)),
@@ -89,18 +96,13 @@ class SegmentationModule(LoupeModule):
         """The row of class shares, and the mask at the original size."""
         size_hw: Any = tuple(batch["size_hw_px"][position].tolist())
         probs = to_original_size(_probabilities(outputs[position]), batch["to_original"][position], size_hw)
-        mask = probs.argmax(0).to(torch.uint8)
+        mask = decide(probs.log()[None], self.calibration.thresholds)[0].to(torch.uint8)
         shares = torch.bincount(mask.flatten().long(), minlength=len(probs)) / mask.numel()
         named = zip(self.class_names or [], shares.tolist(), strict=False)
         return {
             "row": {f"share_{name}": round(share, 6) for name, share in named},
             "mask": mask.cpu().numpy(),
         }
-
-
-def _classes(logits: Tensor) -> Tensor:
-    """(B, K, H, W) logits -> (B, H, W) class numbers; one channel is a yes or no."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
 def _likeliest(logits: Tensor) -> Tensor:

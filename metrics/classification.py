@@ -48,12 +48,22 @@ class ClassificationScores(ConfusionMatrix):
         self.add_state("label", [], dist_reduce_fx="cat")
         self.add_state("top5_hits", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Count a batch of logits (B, K) and class numbers (B,); ``valid`` (B,) is false for padding samples."""
+    def update(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None = None,
+        *,
+        answers: Tensor | None = None,
+    ) -> None:
+        """Count a batch of logits (B, K) and class numbers (B,); ``valid`` (B,) is false for padding samples.
+
+        ``answers`` (B,) are the classes that are answered, where they are not the likeliest.
+        """
         if logits.ndim != 2 or logits.shape[1] != self.num_classes:
             raise ValueError(f"logits {tuple(logits.shape)} must be (B, {self.num_classes})")
         logits = logits.detach().float()
-        self.count(logits.argmax(1), target, valid)
+        self.count(logits.argmax(1) if answers is None else answers, target, valid)
         valid = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
         if self.has_top5:
             self.top5_hits = self.top5_hits + (valid & (_rank(logits, target) < 5)).sum()

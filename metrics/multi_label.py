@@ -53,13 +53,23 @@ class MultiLabelScores(Metric):
         self.add_state("logits", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
-        """Count logits (B, K), above 0 a yes, and ``target`` (B, K) 0 or 1; ``valid`` (B,) is false for padding."""
+    def update(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        valid: Tensor | None = None,
+        *,
+        answers: Tensor | None = None,
+    ) -> None:
+        """Count logits (B, K), above 0 a yes, and ``target`` (B, K) 0 or 1; ``valid`` (B,) is false for padding.
+
+        ``answers`` (B, K) bool: what is answered, where a yes begins elsewhere.
+        """
         if logits.shape != target.shape or logits.shape[1:] != (self.num_classes,):
             shapes = f"logits {tuple(logits.shape)} and target {tuple(target.shape)}"
             raise ValueError(f"{shapes} must be (B, {self.num_classes})")
         logits = logits.detach().float()
-        preds, yes = logits > 0, target > 0.5
+        preds, yes = logits > 0 if answers is None else answers, target > 0.5
         counted = torch.ones_like(yes) if valid is None else valid[:, None].expand_as(yes)
         self.stray = self.stray + (counted & (target != yes)).sum()
         cells = [~preds & ~yes, preds & ~yes, ~preds & yes, preds & yes]
