@@ -1,5 +1,6 @@
 """Lightning callbacks and loggers, one a file."""
 
+from callbacks.answers import Answers
 from callbacks.board_setup import BoardSetup
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.checkpoint_files import AtomicCheckpointIO
@@ -20,6 +21,7 @@ from callbacks.opening import OpeningSummary
 from callbacks.picture_loggers import PICTURE_LOGGERS
 from callbacks.prediction_writer import PredictionWriter, mask_image
 from callbacks.progress import RunProgressBar
+from callbacks.regions import Regions
 from callbacks.run_directory import RunDirectory, write_atomically
 from callbacks.run_facts import RunFacts
 from callbacks.samples_on_show import SamplesOnShow
@@ -32,6 +34,7 @@ from callbacks.training_samples import TrainingSamples
 
 __all__ = [
     "PICTURE_LOGGERS",
+    "Answers",
     "AtomicCheckpointIO",
     "BoardSetup",
     "ClosingTable",
@@ -47,6 +50,7 @@ __all__ = [
     "MetricsCSV",
     "OpeningSummary",
     "PredictionWriter",
+    "Regions",
     "RunCheckpoint",
     "RunDirectory",
     "RunFacts",

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from callbacks.run_directory import RunDirectory, write_atomically
 from callbacks.samples_on_show import SamplesOnShow, paths_of
 from callbacks.shown_samples import as_shown
 from figures import caption, draw_tile
+from metrics import answers_of
 
 __all__ = ["EvaluationRecord", "record_content"]
 
@@ -34,7 +36,8 @@ _SIDE = 224  # pixels of a picture's longer side
 class EvaluationRecord(Callback):
     """Writes ``RUN/evaluation/{val,validate,test}.npz``; see docs/report.md for what is in it.
 
-    A fit's ``val.npz`` is written along with ``best.ckpt``, from the same validation.
+    A fit's ``val.npz`` is written along with ``best.ckpt``, from the same validation. Where a model is scored with and
+    without what `inference` and `roi` ask, the pass without is in ``RUN/evaluation/plain/``.
 
     Args:
         run: Where.
@@ -50,7 +53,14 @@ class EvaluationRecord(Callback):
         self.on_show = on_show
         self.command = command
         self.checkpoint = checkpoint
+        self.plain = False
         self._fresh = False
+
+    @property
+    def path(self) -> Path:
+        """The file of this pass."""
+        name = {"fit": "val"}.get(self.command, self.command)
+        return self.run.path / "evaluation" / ("plain" if self.plain else "") / f"{name}.npz"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what `validate` found; in a fit it is known from now on."""
@@ -83,10 +93,8 @@ class EvaluationRecord(Callback):
             content = record_content(pl_module, data, part, about, self.on_show.worst)
             stream = io.BytesIO()
             np.savez(stream, **content)  # pyright: ignore[reportArgumentType]
-            name = {"fit": "val"}.get(self.command, self.command)
-            folder = self.run.path / "evaluation"
-            folder.mkdir(exist_ok=True)
-            write_atomically(folder / f"{name}.npz", stream.getvalue())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, stream.getvalue())
         except (
             Exception
         ):  # the report is not worth a training, nor are other processes to wait for one that ended
@@ -101,7 +109,8 @@ def record_content(
     task = _TASKS[module.learns[0]]
     names = list(module.class_names)
     index = found["index"].numpy()
-    arrays = {"index": index, **_samples(found, task)}
+    thresholds: Sequence[float] | None = module.calibration.thresholds
+    arrays = {"index": index, **_samples(found, task, thresholds)}
     arrays |= {key: found[key].numpy() for key in ("confusion", "reliability") if key in found}
     groups = _groups(data, part, index)
     if groups is not None:
@@ -119,6 +128,7 @@ def record_content(
         **about,
         "task": task,
         "multi_label": bool(module.multi_label),
+        "thresholds": None if thresholds is None else list(thresholds),
         "class_names": names,
         "samples": len(index),
         "scores": {k: _number(v.item()) for k, v in found.items() if v.ndim == 0},
@@ -132,7 +142,9 @@ def record_content(
     return {"meta": np.array(json.dumps(meta)), **arrays}
 
 
-def _samples(found: Mapping[str, Tensor], task: str) -> dict[str, np.ndarray]:
+def _samples(
+    found: Mapping[str, Tensor], task: str, thresholds: Sequence[float] | None
+) -> dict[str, np.ndarray]:
     """One row a picture, in the order of ``index``."""
     if task == "segmentation":
         regions = found["regions"].numpy()
@@ -143,7 +155,7 @@ def _samples(found: Mapping[str, Tensor], task: str) -> dict[str, np.ndarray]:
     label, log_odds = found["label"].numpy(), found["log_odds"].numpy()
     if log_odds.size <= _MOST_KEPT:
         return {"label": label, "log_odds": log_odds}
-    return {"label": label, "predicted": log_odds > 0 if label.ndim == 2 else log_odds.argmax(1)}
+    return {"label": label, "predicted": answers_of(log_odds, thresholds, several=label.ndim == 2)}
 
 
 def _groups(data: Any, part: str, index: np.ndarray) -> np.ndarray | None:

@@ -1,94 +1,149 @@
-"""Predictions to disk as they come: a row a picture in predictions.csv, a palette PNG a mask, a PNG a crop."""
+"""Predictions to disk as they come, on any number of processes, and on from there after an interruption."""
 
-import csv
-import math
-import os
-import re
 import socket
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image
 
+from callbacks.prediction_facts import first_sidecar, now, task_of
+from callbacks.prediction_folder import PredictionFolder, refuse_miscount, told_of_disk
+from callbacks.prediction_gathering import Report, done_anywhere, first_does, gather, is_elsewhere
+from callbacks.prediction_lines import PredictionLines, told
 from callbacks.run_directory import RunDirectory
-from errors import LoupeError
-from figures import palette
+from predictions import (
+    Background,
+    Inputs,
+    Journal,
+    JournalFile,
+    Outputs,
+    Predictions,
+    Record,
+    Task,
+    Unread,
+    cut,
+    identity_there,
+    mask_image,
+    output_names,
+    require_parquet,
+)
 
-__all__ = ["PredictionWriter", "cut", "mask_image"]
-
-
-def mask_image(mask: np.ndarray) -> Image.Image:
-    """A (H, W) uint8 mask as a palette picture: the values are the class numbers, the colours are for the eye."""
-    image = Image.fromarray(mask, mode=None)
-    image.putpalette([channel for colour in palette() for channel in colour])
-    return image
-
-
-def cut(image: np.ndarray, box_xyxy_px: Sequence[float]) -> np.ndarray:
-    """The whole pixels of (H, W, C) that a box touches, at least one.
-
-    >>> cut(np.zeros((8, 9, 3), np.uint8), [1.5, 2.0, 4.2, 5.0]).shape  # columns 1 to 4, rows 2 to 4
-    (3, 4, 3)
-    """
-    height, width = image.shape[:2]
-    left, top = min(math.floor(box_xyxy_px[0]), width - 1), min(math.floor(box_xyxy_px[1]), height - 1)
-    return image[
-        top : max(math.ceil(box_xyxy_px[3]), top + 1), left : max(math.ceil(box_xyxy_px[2]), left + 1)
-    ]
+__all__ = ["PredictionWriter", "cut", "mask_image", "output_names", "refuse_miscount"]
 
 
 class PredictionWriter(Callback):
-    """Writes what ``predict_step`` returns below ``RUN/predictions/``; it knows nothing of tasks.
+    """Writes what ``predict_step`` returns, as docs/batch.md has it, below ``RUN/predictions/``.
 
-    A prediction is a dict with ``index`` (position in the predict data), ``row`` (columns of predictions.csv) and,
-    where the task has one, ``mask`` (uint8, original size) or ``crop`` (x1, y1, x2, y2 in original pixels, or
-    None). Each process writes its own pictures and its own part of the table as they come. In the end the parts go
-    through the process group to the first process, which writes the table in the order of the input, each picture
-    once. On machines that share no disk the pictures stay where they were made, and a line says where.
+    Each process writes its own pictures, in a few threads beside the model, and a line a picture into a journal of its
+    own. What the journals of the same model and settings hold already, of inputs that have not changed, is not read
+    again. In the end the first process writes the tables from the journals, in the order of the input. On machines that
+    share no disk the pictures stay where they were made, the journals are copied, and a line says so.
 
     Args:
-        run: Where.
-        read_image: A file to its upright picture (H, W, 3) uint8, from which crops are cut.
+        run: Where, unless the options name another folder.
+        options: What is written.
+        read_image: A file to its upright picture (H, W, 3) uint8, for crops and overlays.
+        facts: For predictions.json and for what makes predictions the same ones: ``checkpoint`` (its path),
+            ``fingerprint`` (of its content) and ``epoch``, ``config`` (text), ``inference`` (settings), ``command``.
+        threads: That write, see `Background`.
     """
 
-    def __init__(self, run: RunDirectory, *, read_image: Callable[[str], np.ndarray]) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        options: Predictions | None = None,
+        *,
+        read_image: Callable[[str], np.ndarray],
+        facts: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.run = run
+        self.options = options or Predictions()
         self.read_image = read_image
-        self._file: TextIO | None = None
-        self._names: list[str] = []
-        self._columns: list[str] = []
+        self.facts: dict[str, Any] = dict(facts or {})
+        self.threads = threads
+        self._inputs = Inputs([])
+        self._done = self._pending = np.zeros(0, dtype=np.int64)
+        self._names: Sequence[str] = []
+        self._task = Task("label", [])
+        self._started = 0
+        self._sidecar: dict[str, Any] = {}
+        self._journal: JournalFile | None = None
+        self._background: Background[Record | Unread] = Background(threads)
+        self._outputs: Outputs | None = None
+        self._unread: list[tuple[int, str]] = []
         self._pictures = 0
         self._elsewhere = False
+        self._lines = PredictionLines(0, shown=False)
+        self._limit: Any = None
 
     @property
-    def directory(self) -> Path:
-        """``RUN/predictions``."""
-        return self.run.path / "predictions"
+    def folder(self) -> PredictionFolder:
+        """``RUN/predictions``, or what the options name."""
+        given = self.options.directory
+        path = self.run.path / "predictions" if given is None else Path(given).expanduser()
+        return PredictionFolder(path, self.options, ours=given is None)
+
+    # -- before -------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take from the datamodule what is done already; comes before the loaders and before the model is built."""
+        if stage != "predict":
+            return
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        self._task = task_of(pl_module)
+        self._task.refuse(self.options)
+        if self.options.table == "parquet":
+            require_parquet()
+        self._inputs = Inputs(data.predict_paths, data.predict_root)
+        self._started, self._sidecar, same = first_does(trainer, partial(self._look, trainer))
+        self._unread, self._pictures, self._elsewhere = [], 0, False
+        done = np.zeros(len(self._inputs), dtype=bool)
+        if same:
+            self._elsewhere = is_elsewhere(trainer, self.folder.path)
+            with self._read() as journal:
+                mine = journal.done(self.folder.path) if trainer.local_rank == 0 else done
+                done = done_anywhere(trainer, mine)
+                self._names = output_names(self._inputs.paths, self._inputs.root, journal.names(done))
+        else:
+            self._names = output_names(self._inputs.paths, self._inputs.root)
+        self._done, self._pending = done, np.flatnonzero(~done)
+        self._limit = trainer.limit_predict_batches  # pyright: ignore[reportAttributeAccessIssue]
+        if done.any():
+            data.predict_paths = _taken(self._inputs.paths, self._pending)
+            if "predict" in data.view.windows:  # found before this was called, of all of them
+                data.view.windows["predict"] = data.view.windows["predict"][self._pending]
+            if trainer.is_global_zero:
+                print(f"predict: {done.sum()} of {len(done)} pictures are done already", flush=True)
+        if not len(self._pending):
+            trainer.limit_predict_batches = 0  # Lightning warns of a loader without batches
+            self._finish(trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open this process's part of the table."""
-        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        seen = ""
-        if trainer.is_global_zero:
-            self._put_earlier_aside()
-            self.directory.mkdir(parents=True)
-            seen = f".of_{socket.gethostname()}_{os.getpid()}"
-            (self.directory / seen).touch()
-        self._paths: Sequence[str] = data.predict_paths
-        self._names = output_names(self._paths)
-        self._columns = []
-        seen = trainer.strategy.broadcast(seen)  # by now the folder is there
-        self._elsewhere = not (self.directory / seen).exists()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        trainer.strategy.barrier("all have looked")
-        if trainer.is_global_zero:
-            (self.directory / seen).unlink()
-        self._pictures = 0
-        self._file = self._part(trainer.global_rank).open("w", newline="", encoding="utf-8")
+        """Now data and model are there: put other predictions aside, open this process's journal."""
+        first_does(trainer, partial(self.folder.begin, self._sidecar))
+        self._elsewhere = is_elsewhere(trainer, self.folder.path)
+        if self._task.kind == "mask":
+            pl_module.gives_probs = self.options.probability_maps or self.options.coco  # pyright: ignore[reportArgumentType]
+        self._outputs = Outputs(
+            self.folder.path,
+            self.options,
+            self._task,
+            self.read_image,
+            self._started,
+            time.time_ns,
+            self._sidecar["identity"],
+        )
+        self._background = Background(self.threads)
+        self._journal = JournalFile(self.folder.journals / f"{trainer.global_rank}.jsonl")
+        wanted = trainer.is_global_zero and trainer.progress_bar_callback is None
+        self._lines = PredictionLines(self._asked(trainer), shown=wanted)
+
+    # -- as they come -------------------------------------------------------------------------------------------
 
     def on_predict_batch_end(
         self,
@@ -99,147 +154,138 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one batch."""
-        assert self._file is not None
-        for prediction in outputs:
-            index, row = prediction["index"], dict(prediction["row"])
-            if "mask" in prediction:
-                row = {"mask": self._save("masks", index, mask_image(prediction["mask"])), **row}
-            if "crop" in prediction:
-                row = {"crop": self._save_crop(index, prediction["crop"]), **row}
-            writer = csv.writer(self._file, lineterminator="\n")
-            if not self._columns:
-                self._columns = ["path", *row]
-                writer.writerow(["index", *self._columns])
-            writer.writerow([index, self._paths[index], *row.values()])
-        self._file.flush()
+        """Hand a batch to the threads, and note down what they have written."""
+        assert self._outputs is not None
+        sizes = dict(zip(batch["index"].tolist(), batch["size_hw_px"].tolist(), strict=True))
+        with told_of_disk():
+            for prediction in outputs:
+                index = int(self._pending[prediction["index"]])
+                height, width = sizes[prediction["index"]]
+                path, name = self._inputs[index], self._names[index]
+                self._background.put(
+                    partial(self._outputs.write, index, path, name, (height, width), prediction)
+                )
+            self._note(self._background.results())
+        self._lines.count(len(batch["index"]) * trainer.world_size)
+
+    def _note(self, results: Sequence[Record | Unread]) -> None:
+        assert self._journal is not None
+        records = [result for result in results if isinstance(result, Record)]
+        self._unread += [(result.index, result.reason) for result in results if isinstance(result, Unread)]
+        self._pictures += sum(bool(file) for record in records for file in record.files.values())
+        self._journal.append(records)
+
+    # -- the end ------------------------------------------------------------------------------------------------
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Join the parts; LoupeError where a picture is missing or is there twice."""
-        assert self._file is not None
-        self._file.close()
-        self._file = None
-        part = self._part(trainer.global_rank)
-        with part.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
-        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        where = f"{self._pictures} on {socket.gethostname()}: {self.directory.resolve()}"
-        mine = lines, data.unreadable_predict(), where if self._elsewhere and self._pictures else ""
-        rows: list[list[str]] = []
-        header: list[str] = ["index", "path"]
-        unreadable: set[int] = set()
-        away: list[str] = []
-        indices: list[int] = []
-        # One after the other: all check the numbers, one keeps the texts.
-        for rank in range(trainer.world_size):
-            lines, skipped, elsewhere = trainer.strategy.broadcast(mine, src=rank)
-            header = lines[0] if lines else header
-            indices += [int(row[0]) for row in lines[1:]]
-            rows += lines[1:] if trainer.is_global_zero else []
-            unreadable.update(skipped)
-            away += [elsewhere] if elsewhere else []
-        batches = sum(int(count) for count in trainer.num_predict_batches)  # trainer.limit_predict_batches
-        asked = min(len(self._paths), batches * data.loader.batch_size)
-        refuse_miscount(indices, asked, unreadable)
-        if trainer.is_global_zero:
-            temporary = self.directory / ".predictions.csv"
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows(
-                    [header[1:], *(row[1:] for row in sorted(rows, key=lambda row: int(row[0])))]
-                )
-            temporary.replace(self.directory / "predictions.csv")
-            print(f"{len(rows)} predictions in {self.directory}")
-            if away:
-                print(
-                    f"note: the machines share no disk, so pictures named in predictions.csv lie elsewhere: "
-                    f"{'; '.join(away)}"
-                )
-        trainer.strategy.barrier("the table is written")
-        part.unlink()
-        if self._elsewhere and not any(self.directory.iterdir()):
-            self.directory.rmdir()
+        """Write the tables; LoupeError where a picture is missing or is there twice."""
+        assert self._journal is not None
+        with told_of_disk():
+            self._note(self._background.results(all_of_them=True))
+        self._background.close()
+        self._journal.close()
+        self._journal = None
+        self._finish(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close this process's part; what is written stays."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Finish what is being written, and note it down: the next run goes on from there."""
+        if self._journal is not None:
+            try:
+                self._note(self._background.close())
+                self._journal.close()
+            except OSError as error:  # such as the full disk that the first error was about
+                print(f"predict: the journal could not be finished: {error}", flush=True)
+            self._journal = None
+        self._give_back(trainer)
 
-    def _save(self, kind: str, index: int, image: Image.Image) -> str:
-        """Save a picture of this input, and tell where, counted from the folder of the predictions."""
-        path = self.directory / kind / f"{self._names[index]}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-        self._pictures += 1
-        return path.relative_to(self.directory).as_posix()
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave datamodule and trainer as they were."""
+        self._give_back(trainer)
 
-    def _save_crop(self, index: int, box_xyxy_px: Sequence[float] | None) -> str:
-        if box_xyxy_px is None:
-            return ""
-        whole = self.read_image(str(self._paths[index]))
-        return self._save("crops", index, Image.fromarray(cut(whole, box_xyxy_px)))
-
-    def _put_earlier_aside(self) -> None:
-        """Predictions of an earlier call are kept, and not mixed with these."""
-        if self.directory.is_dir():
-            number = 1
-            while (aside := self.directory.with_name(f"predictions_{number}")).exists():
-                number += 1
-            self.directory.rename(aside)
-            print(f"earlier predictions are in {aside} now", flush=True)
-
-    def _part(self, rank: int) -> Path:
-        return self.directory / f".part_{rank}.csv"
-
-
-def refuse_miscount(indices: Sequence[int], asked: int, unreadable: Collection[int]) -> None:
-    """LoupeError unless each of the first ``asked`` inputs is there once, but for those that could not be read.
-
-    >>> refuse_miscount([0, 2], 3, {1})
-    >>> refuse_miscount([0, 2, 2], 4, {1})
-    Traceback (most recent call last):
-        ...
-    errors.LoupeError: predict: of 4 pictures 1 has no prediction and 1 has more than one; there is no predictions.csv
-    """
-    count = Counter(indices)
-    missing = sum(index not in count and index not in unreadable for index in range(asked))
-    twice = sum(number > 1 for number in count.values())
-    if missing or twice:
-        none, more = ("has" if number == 1 else "have" for number in (missing, twice))
-        raise LoupeError(
-            f"predict: of {asked} pictures {missing} {none} no prediction and {twice} {more} more than one; "
-            f"there is no predictions.csv"
+    def _finish(self, trainer: Trainer) -> None:
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        unread = [(int(self._pending[place]), reason) for place, reason in data.unreadable_predict()]
+        where = f"{self._pictures} on {socket.gethostname()}: {self.folder.path.resolve()}"
+        shown = self._elsewhere and trainer.local_rank == 0
+        journals = [(path.name, path.stat().st_size) for path in self.folder.journals.glob("*.jsonl")]
+        report = Report(
+            [*unread, *self._unread],
+            where if self._elsewhere and self._pictures else "",
+            journals if shown else [],
         )
+        trainer.strategy.barrier("all journals are written")
+        reports = gather(trainer, report, self.folder.journals)
+        first_does(trainer, partial(self._write_tables, trainer, reports))
+
+    def _write_tables(self, trainer: Trainer, reports: Sequence[Report]) -> None:
+        unreadable = sorted({index: why for report in reports for index, why in report.unreadable}.items())
+        with self._read(run=self._started) as journal:
+            self._refuse_miscount(journal, self._asked(trainer), [index for index, _ in unreadable])
+
+            def sidecar(found: int) -> dict[str, Any]:
+                counts = {
+                    "predicted": found,
+                    "unreadable": len(unreadable),
+                    "done_before": int(self._done.sum()),
+                }
+                complete = found + len(unreadable) == len(self._inputs)
+                counts = {**self._sidecar["counts"], **counts}
+                return {**self._sidecar, "complete": complete, "date": now(), "counts": counts}
+
+            found = self.folder.finish(journal, unreadable, sidecar, task=self._task, root=self._inputs.root)
+        new = found - int(self._done.sum())
+        speed = f" ({told(new / self._lines.seconds)})" if new else ""
+        print(f"{found} prediction{'' if found == 1 else 's'} in {self.folder.path}{speed}")
+        if unreadable:
+            print(
+                f"warning: {len(unreadable)} of {len(self._inputs)} pictures could not be read and have no prediction; "
+                f"{self.folder.path / 'unreadable.csv'} says why"
+            )
+        if away := [report.where for report in reports if report.where]:
+            print(
+                f"note: the machines share no disk, so pictures named in {self.folder.table.name} lie elsewhere: "
+                f"{'; '.join(away)}"
+            )
+
+    def _refuse_miscount(self, journal: Journal, asked: int, unreadable: Sequence[int]) -> None:
+        wanted = self._done.copy()
+        wanted[self._pending[:asked]] = True
+        place = np.cumsum(wanted) - 1
+        came = np.concatenate(
+            [np.flatnonzero(journal.has & wanted), np.array(journal.repeated, dtype=np.int64)]
+        )
+        left_out = {int(place[index]) for index in unreadable if wanted[index]}
+        refuse_miscount(place[came], int(wanted.sum()), left_out, self.folder.table.name)
+
+    # -- facts --------------------------------------------------------------------------------------------------
+
+    def _look(self, trainer: Trainer) -> tuple[int, dict[str, Any], bool]:
+        """When this run begins, what predictions.json says first, and whether an earlier run said the same."""
+        self.folder.refuse_foreign()
+        started = time.time_ns()
+        config = {} if self.facts.get("config") else {"config": self.run.config}
+        sidecar = first_sidecar(trainer, self.facts | config, self.options, self._inputs, started)
+        return started, sidecar, identity_there(self.folder.path) == sidecar["identity"]
+
+    def _read(self, run: int | None = None) -> Journal:
+        journal = Journal(self.folder.journals, self._inputs, self._sidecar["identity"])
+        return journal.read(run=run, known=self._done if run is not None else None)
+
+    def _asked(self, trainer: Trainer) -> int:
+        """How many of the pictures to do are asked for: trainer.limit_predict_batches leaves some out."""
+        if not len(self._pending):
+            return 0
+        loader: Any = trainer.predict_dataloaders
+        batches = sum(int(count) for count in trainer.num_predict_batches)
+        return min(len(self._pending), batches * loader.sampler.batch_size)
+
+    def _give_back(self, trainer: Trainer) -> None:
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if self._limit is not None:
+            data.predict_paths = self._inputs.paths
+            trainer.limit_predict_batches = self._limit
+            self._limit = None
 
 
-def output_names(paths: Sequence[str]) -> list[str]:
-    """A name without suffix for each input, unique, below their common folder, never outside.
-
-    >>> output_names(["a/x.png", "a/y.png", "a/y.jpg"])
-    ['x', 'y.png', 'y.jpg']
-    """
-    parts = [Path(path).parts for path in paths]
-    shared = 0
-    if parts:
-        shortest = min(len(p) for p in parts) - 1
-        while shared < shortest and len({p[shared] for p in parts}) == 1:
-            shared += 1
-    names = ["/".join(_safe(part) for part in p[shared:]) for p in parts]
-    unique: list[str] = []
-    stems = [name.rsplit(".", 1)[0] if "." in name.rsplit("/", 1)[-1] else name for name in names]
-    count = Counter(stems)
-    taken: set[str] = set()
-    for stem, name in zip(stems, names, strict=True):
-        chosen = wanted = stem if count[stem] == 1 else name
-        number = 1
-        while chosen in taken:  # x.png.png beside x.png and x.jpg
-            number += 1
-            chosen = f"{wanted}_{number}"
-        taken.add(chosen)
-        unique.append(chosen)
-    return unique
-
-
-def _safe(part: str) -> str:
-    return "_" if part in ("..", "/", "\\") else re.sub(r"[\\:]", "_", part)
+def _taken(paths: Any, rows: np.ndarray) -> Sequence[str]:
+    return paths.take(rows) if hasattr(paths, "take") else [paths[row] for row in rows.tolist()]

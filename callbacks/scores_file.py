@@ -30,11 +30,12 @@ class ScoresFile(Callback):
         self.run = run
         self.command = command
         self.checkpoint = checkpoint
+        self.plain = False  # a pass for comparison: its scores are told beside the others
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Tell on what data the scores are."""
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        if trainer.is_global_zero and hasattr(data, "describe"):
+        if trainer.is_global_zero and hasattr(data, "describe") and not self.plain:
             print(data.describe()[0], flush=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,7 +47,7 @@ class ScoresFile(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or not self.run.claimed:
+        if not trainer.is_global_zero or not self.run.claimed or self.plain:
             return
         scores = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         content = {

@@ -57,10 +57,11 @@ def as_shown(
         return ClassShown(image, name, truth, (), 0.0, None)
     probs: list[float] = sample["probs"].tolist()
     if sample["label"].ndim:  # any number of labels: the least certain of the answers
-        said = tuple(name for name, prob in zip(class_names, probs, strict=True) if prob > 0.5)
+        answers: list[bool] = sample["answer"].tolist()
+        said = tuple(name for name, yes in zip(class_names, answers, strict=True) if yes)
         return ClassShown(image, name, truth, said, min(max(prob, 1 - prob) for prob in probs), heat)
-    best = max(range(len(probs)), key=probs.__getitem__)
-    return ClassShown(image, name, truth, (class_names[best],), probs[best], heat)
+    answer = int(sample["answer"])
+    return ClassShown(image, name, truth, (class_names[answer],), probs[answer], heat)
 
 
 def _corners(box: Tensor) -> tuple[float, float, float, float]:

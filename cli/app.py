@@ -1,37 +1,38 @@
 """LightningCLI with our vocabulary, our run directory and our rules about checkpoints."""
 
-import importlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks import RunDirectory
-from cli.checkpoint_path import find_run, run_of
-from cli.layers import COMMANDS, Request
+from cli.checkpoint_path import evaluation_directory, run_of
+from cli.dispatch import dispatch
+from cli.layers import COMMANDS, PARSED_AS, Request
 from cli.messages import print_once
-from cli.options import check_typed_block
+from cli.monitor import check_monitor
+from cli.options import check_loss, check_typed_block
 from cli.parser import LoupeParser
-from cli.restoring import restoring_told
+from cli.predicting import prediction_writer
 from cli.resume import check_epochs, open_checkpoint, tell_differences
-from cli.run_report import reported
+from cli.sections import add_sections
 from cli.trainer import trainer_arguments, trial_arguments
+from cli.uses import Uses
 from cli.vertex import fetched_checkpoint, vertex_uploads
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
-from errors import LoupeError, unknown
-from inference import taking_over
+from errors import LoupeError
+from inference import resolve_region, taking_over
 from lightning_modules import LoupeModule
-from losses import BOX_LOSSES, LOSSES
 from optim import SCHEDULES
 
 __all__ = ["LoupeCLI", "Run"]
@@ -86,12 +87,13 @@ class LoupeCLI(LightningCLI):
         """The commands, each with those arguments of the Trainer's method that are not for the command line."""
         skip = {"model", "datamodule", "weights_only", "return_predictions", "verbose"}
         loaders = {"fit": {"train_dataloaders", "val_dataloaders"}}
-        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS if name != "check"}
+        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS if name not in PARSED_AS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `training` and `run`; every module gets the training section as plain data."""
         parser.add_class_arguments(Training, "training")
         parser.add_class_arguments(Run, "run")
+        add_sections(parser)
         for action in parser._actions:
             # typing.Union forgets its order (Lightning 2.6: float first), and 1 batch would become 1.0, all of them.
             if action.dest.startswith("trainer.limit_"):
@@ -138,14 +140,15 @@ class LoupeCLI(LightningCLI):
         path, content, damaged = open_checkpoint(given, self.request.files, parent)
         config.ckpt_path = str(path)
         print_once(f"checkpoint: {path}")
-        self.checkpoint = {key: content.get(key) for key in ("loupe", "config", "epoch", "global_step")}
+        kept = ("loupe", "config", "epoch", "global_step", "roi")
+        self.checkpoint = {key: content.get(key) for key in kept}
         existing = run_of(path)
         if self.config.subcommand == "fit":
             check_epochs(path, content, config.training.epochs)
             if existing is not None and existing.parent.name != config.run.name:
                 existing = None  # under another name it is another run, which begins where this one stood
         if existing is None and self.config.subcommand != "fit":
-            existing = _evaluation_directory(self.request.files, parent)
+            existing = evaluation_directory(self.request.files, parent)
         self.run = RunDirectory(parent, existing=existing, config="", damaged=damaged)
 
     def _set_seed(self) -> None:
@@ -163,7 +166,7 @@ class LoupeCLI(LightningCLI):
                 "no data is named: using the demo data (configs/demo.yaml); your own: --data.root FOLDER"
             )
         config = self.config[self.config.subcommand]
-        _check_loss(config.training.loss, _class_of(config.model.class_path))
+        check_loss(config.training.loss, config.model.class_path)
         if config.training.lr_schedule.get("enabled", True):
             check_typed_block("training.lr_schedule", config.training.lr_schedule, SCHEDULES)
         text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
@@ -181,17 +184,19 @@ class LoupeCLI(LightningCLI):
         try:
             path = str(self._get(self.config_init, "ckpt_path") or "")
             step = self.checkpoint.get("global_step")
+            ours = self._callbacks(path)
             arguments = trainer_arguments(
-                str(self.subcommand),
+                self.request.command,
                 training,
                 given,
                 self.run,
                 checkpoint=path,
                 resumed_step=step,
                 words=self.request.line,
+                more=ours,
             )
             if self.request.command == "check":
-                return self.trainer_class(**trial_arguments(given))
+                return self.trainer_class(**trial_arguments(given), callbacks=ours)
             if self.subcommand == "fit":
                 arguments["callbacks"] += vertex_uploads(os.environ, self.run, goes_on=bool(path))
             return self.trainer_class(**{**arguments, **kwargs})
@@ -200,6 +205,20 @@ class LoupeCLI(LightningCLI):
                 raise
             hint = "; use --trainer.accelerator=auto or cpu" if "backend found" in str(error) else ""
             raise LoupeError(f"trainer: {error}{hint}") from error
+
+    def _callbacks(self, path: str) -> list[Callback]:
+        """Those of this command that come from other sections than `training`."""
+        section, trains = self.config_init[str(self.subcommand)], self.subcommand == "fit"
+        region = resolve_region(section["roi"], self.checkpoint or None, trains=trains, path=path)
+        self.uses = Uses(self.request.command, section["inference"], region)
+        found = self.uses.callbacks()
+        if self.request.command == "predict":
+            options, words = section["predictions"], self.request.line
+            writer = prediction_writer(
+                self.run, options, path=path, checkpoint=self.checkpoint, uses=self.uses, words=words
+            )
+            found = [writer, *found]  # before a cropper is asked about what is done already
+        return found
 
     def after_instantiate_classes(self) -> None:
         """Let the checkpoint's card win over the data, and refuse a monitor that nobody logs."""
@@ -214,44 +233,16 @@ class LoupeCLI(LightningCLI):
             self.model.adopt(card)
             if self.subcommand == "predict":
                 self.datamodule.adopt(card)
+        self.uses.look(self.datamodule, self.model)
         if self.request.command == "fit":
-            self._check_monitor()
+            self.check_monitor()
 
-    def _check_monitor(self) -> None:
-        monitor = self.config_init["fit"]["training"].monitor
-        of_a_class = tuple(f"val/{score}_per_class/" for score in self.model.class_score_names)
-        if monitor not in self.model.logged_names and not monitor.startswith(of_a_class):
-            raise unknown("training.monitor", monitor, self.model.logged_names)
-        if monitor.startswith("val/") and self.trainer.limit_val_batches == 0:
-            raise LoupeError(
-                f"training.monitor '{monitor}' needs validation, but trainer.limit_val_batches is 0; "
-                f"use training.monitor=train/loss"
-            )
-        every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 1
-        if monitor.startswith("val/") and every > epochs:
-            raise LoupeError(
-                f"training.monitor '{monitor}' needs validation, but trainer.check_val_every_n_epoch is {every} and "
-                f"training.epochs is {epochs}; use training.monitor=train/loss"
-            )
+    def check_monitor(self) -> None:
+        """LoupeError where the score that a fit watches will not be there."""
+        check_monitor(self.config_init["fit"]["training"], self.model, self.trainer)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if self.request.command == "check":
-            from cli.check import run_check  # with templates and tables that no other command needs
-
-            self.exit_code = run_check(
-                self.trainer,
-                self.model,
-                self.datamodule,
-                config=self.config_init["fit"],
-                check_monitor=self._check_monitor,
-                folder=self.run.parent / "check",
-                configs=self.request.files,
-            )
-        else:
-            path, step = self.config[subcommand].get("ckpt_path"), self.checkpoint.get("global_step")
-            told = restoring_told(path, lambda: self.trainer.global_step == step)
-            with reported(subcommand, self.run, self.trainer), told:
-                super()._run_subcommand(subcommand)
+        self.exit_code = dispatch(self, partial(super()._run_subcommand, subcommand))
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -263,23 +254,6 @@ class LoupeCLI(LightningCLI):
         return arguments
 
 
-def _class_of(path: str) -> type[LoupeModule]:
-    """The module class that a config names; the parser has found that it exists."""
-    package, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(package), name)
-
-
-def _check_loss(block: Mapping[str, Any], module: type[LoupeModule]) -> None:
-    """Refuse a loss that compares something else than this task has, and options that the loss lacks."""
-    name = str(block.get("type"))
-    if name in {**LOSSES, **BOX_LOSSES} and name not in module.losses:
-        raise LoupeError(
-            f"training.loss: {name} does not compare what {module.__name__} has, {module.compares}; "
-            f"valid: {', '.join(module.losses)}"
-        )
-    check_typed_block("training.loss", block, module.losses)
-
-
 def _plain_number(number: int) -> int:
     return int(number)
 
@@ -289,10 +263,3 @@ def _plain_training(training: Namespace | Training) -> dict[str, Any]:
     plain = json.loads(json.dumps(training.as_dict()))
     mode = Training(monitor=plain["monitor"], monitor_mode=plain["monitor_mode"]).mode
     return {**plain, "monitor_mode": mode}
-
-
-def _evaluation_directory(files: list[Path], parent: Path) -> Path | None:
-    try:
-        return find_run(files, parent)
-    except LoupeError:
-        return None  # a checkpoint from elsewhere: its results get a new run directory

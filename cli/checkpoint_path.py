@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.cluster import place_among_nodes
 from errors import LoupeError
 
-__all__ = ["find_checkpoint", "find_run", "run_of"]
+__all__ = ["evaluation_directory", "find_checkpoint", "find_run", "run_of"]
 
 
 def run_of(path: Path) -> Path | None:
@@ -31,6 +31,14 @@ def find_run(files: Iterable[Path], parent: Path) -> Path:
             f"give --config RUN/config.yaml of the run, or --ckpt_path FILE{_hint()}"
         )
     return max(versions, key=lambda p: int(p.name[8:]))
+
+
+def evaluation_directory(files: Iterable[Path], parent: Path) -> Path | None:
+    """The run that is evaluated; None for a checkpoint from elsewhere, whose results get a new run directory."""
+    try:
+        return find_run(files, parent)
+    except LoupeError:
+        return None
 
 
 def find_checkpoint(given: str, files: Iterable[Path], parent: Path) -> Path:

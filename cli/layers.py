@@ -13,11 +13,30 @@ from cli.aliases import ALIASES, alias_of, spell_out, spelled_out
 from cli.yaml_file import load_yaml, read_yaml
 from errors import LoupeError, unknown
 
-__all__ = ["COMMANDS", "COMMAND_LINE", "Layer", "Request", "at", "flatten", "holder_of", "read_request"]
+__all__ = [
+    "COMMANDS",
+    "COMMAND_LINE",
+    "PARSED_AS",
+    "Layer",
+    "Request",
+    "at",
+    "flatten",
+    "holder_of",
+    "read_request",
+]
 
-COMMANDS = ("fit", "validate", "test", "predict", "check")
+COMMANDS = ("fit", "validate", "test", "predict", "check", "calibrate", "export")
 COMMAND_LINE = "the command line"
-_SECTIONS = ("training", "trainer", "model", "data", "run")
+#: Sections about the use of a trained model; `cli.sections` says what is in them.
+USES = ("roi", "inference", "predictions", "calibration", "export")
+_SECTIONS = ("training", "trainer", "model", "data", "run", *USES)
+#: Commands that take the settings of another: check looks at what fit would do.
+PARSED_AS = {"check": "fit", "calibrate": "validate", "export": "validate"}
+#: Shorter names of settings in the section that a command is about: `export --format onnx`.
+_OWN_SECTION = {
+    "export": ("export", ("format", "int8", "picture_size", "opset")),
+    "calibrate": ("calibration", ("metric",)),
+}
 _WITHOUT_VALUE = ("-h", "--help", "--print_config")
 
 
@@ -43,7 +62,7 @@ class Request:
     """What was asked for.
 
     Attributes:
-        command: fit, validate, test, predict or check.
+        command: fit, validate, test, predict, check, calibrate or export.
         files: The config files in the order given.
         layers: One layer a file (the default first), then one for `training` as the command line has it.
         flags: All other settings on the command line, key -> text; for the parser, and to look at.
@@ -63,7 +82,7 @@ class Request:
     @property
     def parsed_as(self) -> str:
         """The command whose settings this one takes: check looks at what fit would do."""
-        return "fit" if self.command == "check" else self.command
+        return PARSED_AS.get(self.command, self.command)
 
 
 def _settings(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -156,6 +175,13 @@ def _read_file(path: Path) -> Layer:
     return Layer(str(path), values)
 
 
+def _in_section(command: str, key: str) -> str:
+    section, names = _OWN_SECTION.get(command, ("", ()))
+    if key not in names:
+        return key
+    return f"{section}.int8.enabled" if key == "int8" else f"{section}.{key}"
+
+
 def _pass_on(request: Request, key: str, text: str | None) -> None:
     request.flags[key] = text
     dashed = key if key.startswith("-") else f"--{key}"
@@ -176,7 +202,7 @@ def read_request(words: Sequence[str], default: Path) -> Request:
     ours: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for given, text in _settings(words[1:]):
-        key = spelled_out(given)
+        key = spelled_out(_in_section(request.command, given))
         if spelled.setdefault(key, given) != given and key != given.replace(".init_args", ""):
             raise LoupeError(
                 f"--{spelled[key]} and --{given} on the command line are two names of one value; keep one"

@@ -24,6 +24,8 @@ commands:
   validate  score the validation data with trained weights
   test      score the test data with trained weights
   predict   write predictions for pictures
+  calibrate measure on validation data how right the probabilities are, and keep what mends them in the checkpoint
+  export    turn trained weights into a file for another runtime, proven equal; exit code 1 where it is not
   check     look at the data before a fit, and try one batch; exit code 1 where training would fail or be unsound
   compare   put runs side by side: scores, curves, what differs in their settings
   report    write the page about a run anew
@@ -40,8 +42,8 @@ all settings of a command: python train.py fit --help
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, or 1 where `check` found the data unsound, or 2 for a user's mistake, told on stderr without a traceback, or 143
-    (SIGTERM) and 130 (Ctrl-C) for a run that was stopped.
+    0, or 1 where `check` found the data unsound or an exported model is not equal, or 2 for a user's mistake, told on
+    stderr without a traceback, or 143 (SIGTERM) and 130 (Ctrl-C) for a run that was stopped.
     """
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):

@@ -1,5 +1,6 @@
 """Options of a `{type: ..., ...}` block: checked for name and type against what is built from them."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,13 +8,33 @@ from jsonargparse import ArgumentParser
 
 from cli.messages import setting_error
 from errors import LoupeError, unknown
+from lightning_modules import LoupeModule
+from losses import BOX_LOSSES, LOSSES
 
-__all__ = ["check_typed_block"]
+__all__ = ["check_loss", "check_typed_block"]
 
 
 class _OptionParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> Any:
         raise setting_error(message) from ex
+
+
+def check_loss(block: Mapping[str, Any], class_path: str) -> None:
+    """Refuse a loss that compares something else than the task has, and options that the loss lacks.
+
+    Args:
+        block: `training.loss`.
+        class_path: The module class that the config names; the parser has found that it exists.
+    """
+    package, _, class_name = class_path.rpartition(".")
+    module: type[LoupeModule] = getattr(importlib.import_module(package), class_name)
+    name = str(block.get("type"))
+    if name in {**LOSSES, **BOX_LOSSES} and name not in module.losses:
+        raise LoupeError(
+            f"training.loss: {name} does not compare what {module.__name__} has, {module.compares}; "
+            f"valid: {', '.join(module.losses)}"
+        )
+    check_typed_block("training.loss", block, module.losses)
 
 
 def check_typed_block(

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from cli.aliases import ALIASES
 from cli.messages import setting_error
+from cli.sections import leave_out_defaults
 from cli.vocabulary import SWITCHED
 from cli.yaml_file import load_yaml
 
@@ -79,6 +80,7 @@ def _drop_what_is_said_elsewhere(section: Namespace) -> None:
         value = section.get(alias.other)
         if value is None or not alias.stays(value):
             section.pop(alias.other, None)
+    leave_out_defaults(section)
     for key in ("config", "ckpt_path"):
         section.pop(key, None)
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -18,7 +17,7 @@ from callbacks import (
     Hyperparameters,
     LossScale,
     MetricsCSV,
-    PredictionWriter,
+    Regions,
     RunDirectory,
     RunTensorBoardLogger,
     SamplesOnShow,
@@ -31,7 +30,6 @@ from cli.fit_callbacks import fit_callbacks, refuse_extra_saves, refuse_without_
 from cli.messages import print_once
 from cli.terminal_callbacks import has_progress_bar, terminal_callbacks
 from cli.vocabulary import Training
-from datamodules import read_image
 from errors import LoupeError
 
 __all__ = ["trainer_arguments", "trial_arguments"]
@@ -46,11 +44,13 @@ def trainer_arguments(
     checkpoint: str = "",
     resumed_step: int | None = None,
     words: Sequence[str] = (),
+    more: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """All arguments of the Trainer: what the user gave under `trainer`, and what `training` says.
 
     The user's callbacks come first, and one of the same class takes the place of ours. ``resumed_step``: the optimizer
-    steps that were done where this run goes on. ``words``: the command line.
+    steps that were done where this run goes on. ``words``: the command line. ``more``: callbacks of ours that come from
+    other sections.
     """
     if given.get("use_distributed_sampler"):
         raise LoupeError(
@@ -70,8 +70,6 @@ def trainer_arguments(
                 f"picture; TensorBoard, Weights & Biases and MLflow can"
             )
         ours = fit_callbacks(training, given, run, loggers=loggers, words=words)
-    if command == "predict":
-        ours.append(PredictionWriter(run, read_image=_upright_array))
     if command in ("validate", "test"):
         on_show = SamplesOnShow(0)
         record = EvaluationRecord(run, on_show, command=command, checkpoint=checkpoint)
@@ -82,6 +80,7 @@ def trainer_arguments(
     if command == "fit":
         ours.append(Hyperparameters(run))
     ours += terminal_callbacks(command, training.monitor, given, users)
+    ours += more
     # What is shown is of the weights that were scored: before an average of them is taken back.
     first = [c for c in ours if isinstance(c, SamplesOnShow)]
     ours.remove(run)
@@ -114,7 +113,7 @@ def trainer_arguments(
         skips = {"on_nonfinite=skip": training.on_nonfinite == "skip"}
         refuse_without_effect("trainer.barebones=true", skips)
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
-        kept = [c for c in ours if isinstance(c, ExponentialMovingAverage)]
+        kept = [c for c in ours if isinstance(c, (ExponentialMovingAverage, Regions))]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
         arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments
@@ -132,10 +131,6 @@ def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(quiet, False),
         "use_distributed_sampler": False,
     }
-
-
-def _upright_array(path: str) -> np.ndarray:
-    return read_image(path).permute(1, 2, 0).numpy()
 
 
 def _replaced(ours: Callback, users: Sequence[Callback]) -> bool:

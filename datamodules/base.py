@@ -18,7 +18,7 @@ from datamodules.loaders import WaitingLoader, make_loader
 from datamodules.mixing import mix_batch
 from datamodules.options import Augment, Interpolation, Loader, Read, Split
 from datamodules.part_datasets import PartDatasets, global_seed
-from datamodules.predict_paths import find_predict_paths
+from datamodules.predict_paths import agree_on_predict_paths
 from datamodules.problems import Problems
 from datamodules.resume import Cut, ResumePoint
 from datamodules.sampler import GlobalBatchSampler, training_sampler
@@ -27,6 +27,7 @@ from datamodules.sampling import create_weights
 from datamodules.sources import find_source
 from datamodules.splits import split_samples
 from datamodules.targets import Target
+from datamodules.view import View
 from errors import LoupeError
 
 __all__ = ["LoupeDataModule"]
@@ -76,8 +77,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         self.loader = loader
         self.predict_path = predict_path
         self.samples: dict[str, Samples] = {}
-        self.split_origin = ""
-        self.predict_paths: list[str] = []
+        self.split_origin, self.view = "", View()
+        self.predict_paths: Sequence[str] = []
+        self.predict_root = ""
         #: Where the readers tell what is wrong with the data; `check` has them collect.
         self.problems = Problems()
         #: All samples, before they are split.
@@ -168,9 +170,7 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Finds the files and checks what can be checked without decoding pictures; a second call finds nothing new."""
         if stage == "predict":
             if not self.predict_paths:
-                self.predict_paths = find_predict_paths(
-                    self.predict_path, outside_root=self.read.outside_root
-                )
+                self.predict_paths, self.predict_root = agree_on_predict_paths(self)
             return
         if stage == "fit":
             self._resume = ResumePoint()  # an earlier fit's; a checkpoint is loaded after this
@@ -267,9 +267,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
         """Batches of `predict_paths`, in order, without annotations."""
         return self._in_order(self._datasets.of_pictures(self.predict_paths))
 
-    def unreadable_predict(self) -> list[int]:
-        """Positions in `predict_paths` that this process left out, since they could not be read."""
-        return self._datasets.unreadable("predict")
+    def unreadable_predict(self) -> list[tuple[int, str]]:
+        """Positions in `predict_paths` that this process left out, and why they could not be read."""
+        return self._datasets.reasons("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Mixes the pictures of a training batch that are to be mixed, on the device."""
@@ -292,8 +292,9 @@ class LoupeDataModule(pl.LightningDataModule, ABC):
 
     def _in_order(self, dataset: PictureDataset) -> WaitingLoader:
         world, rank = self._processes()
-        sampler = GlobalBatchSampler(len(dataset), batch_size=self.loader.batch_size, world=world, rank=rank)
-        return make_loader(dataset, sampler, self.loader, self.trainer)
+        size = world if self.view.is_of_one_picture else self.loader.batch_size
+        sampler = GlobalBatchSampler(len(dataset), batch_size=size, world=world, rank=rank)
+        return make_loader(dataset, sampler, self.loader, self.trainer, one_ahead=self.view.scale is not None)
 
     def _processes(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

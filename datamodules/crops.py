@@ -39,10 +39,31 @@ class RandomCrop:
         return self.foreground > 0 and bool(rng.random() < self.foreground)
 
     def plan(self, fit: Fit, rng: np.random.Generator, point_yx: tuple[float, float] | None = None) -> Fit:
-        """A random fit in place of `fit`, that of the whole picture; the window has `point_yx` in it, if given."""
+        """A random fit in place of `fit`; the window has `point_yx` in it, if given.
+
+        Where `fit` is that of a window, all is as though that were the whole picture, a point outside does not count.
+        """
+        if fit.window is not None:
+            return self._within(fit, fit.window, rng, point_yx)
         if self.kind == "random_resized":
             return self._random_resized(fit, rng, point_yx)
         return self._scale_jitter(fit, rng, point_yx)
+
+    def _within(
+        self,
+        fit: Fit,
+        window: tuple[int, int, int, int],
+        rng: np.random.Generator,
+        point_yx: tuple[float, float] | None,
+    ) -> Fit:
+        top, left, height, width = window
+        if point_yx is not None:
+            point_yx = (point_yx[0] - top, point_yx[1] - left)
+            if not (0 <= point_yx[0] < height and 0 <= point_yx[1] < width):
+                point_yx = None
+        part = self.plan(plan_fit((height, width), fit.size_hw, fit.resize, fit.interpolation), rng, point_yx)
+        y, x, h, w = part.seen
+        return replace(part, size_hw_px=fit.size_hw_px, window=(top + y, left + x, h, w))
 
     def _random_resized(
         self, fit: Fit, rng: np.random.Generator, point_yx: tuple[float, float] | None

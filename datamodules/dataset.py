@@ -16,7 +16,7 @@ from datamodules.channels import collate
 from datamodules.crops import RandomCrop
 from datamodules.geometry import Fit
 from datamodules.images import UnreadableError
-from datamodules.input_reader import InputReader
+from datamodules.input_reader import InputReader, as_sample
 from datamodules.kept_samples import KeptSamples
 from datamodules.mixing import Mixing
 from datamodules.sampler import Draw
@@ -49,12 +49,15 @@ class PictureDataset(Dataset[Batch]):
         target: what the task adds; None in prediction.
         augment: random change of training samples.
         seed: with epoch and position it decides every random number.
-        skipped: remembers what cannot be read; None: that is an error.
+        skipped: remembers what cannot be read; None: that is an error. In prediction a blank picture that is not valid
+            stands for it.
         replaces: what cannot be read is replaced by the next sample of the part that can be; otherwise a padding sample
             stands for it.
         crop: random windows of training samples.
         mixing: which samples of a batch are to be mixed.
-        kept: reads through a cache; not together with a crop.
+        kept: reads through a cache; not together with a crop or a region.
+        full_size: samples also have what their target holds at the size of the picture.
+        region: the fit of a sample's region of interest in place of that of its whole picture; crops lie inside of it.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class PictureDataset(Dataset[Batch]):
         crop: RandomCrop | None = None,
         mixing: Mixing | None = None,
         kept: KeptSamples | None = None,
+        region: Callable[[int, Fit], Fit] | None = None,
+        full_size: bool = False,
     ) -> None:
         self.paths = paths
         self.reader = reader
@@ -81,6 +86,8 @@ class PictureDataset(Dataset[Batch]):
         self.crop = crop
         self.mixing = mixing
         self.kept = kept
+        self.region = region
+        self.full_size = full_size
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -99,6 +106,8 @@ class PictureDataset(Dataset[Batch]):
         return batch
 
     def _sample_or_next(self, draw: Draw) -> dict[str, Tensor]:
+        if self.target is None and self.skipped is not None:
+            return self._sample_or_blank(draw, self.skipped)
         for step in range(len(self)):
             instead = replace(
                 draw, index=(draw.index + step) % len(self), valid=draw.valid and (self.replaces or not step)
@@ -111,12 +120,24 @@ class PictureDataset(Dataset[Batch]):
                 self.skipped.add(instead.index)
         raise LoupeError(f"none of the {len(self)} pictures can be read, {self.paths[draw.index]} among them")
 
+    def _sample_or_blank(self, draw: Draw, skipped: Skipped) -> dict[str, Tensor]:
+        """In prediction one odd file of many is no reason to end, and nothing has to be read in its place."""
+        try:
+            return self._sample(draw)
+        except LoupeError:
+            if draw.valid:
+                skipped.add(draw.index)
+        blank = torch.zeros(self.reader.in_channels, *self.reader.size_hw, dtype=torch.uint8)
+        sample, _ = as_sample(blank, self.reader.fit(self.reader.size_hw))
+        return sample | {"index": torch.tensor(draw.index), "valid": torch.tensor(False)}
+
     def _sample(self, draw: Draw) -> dict[str, Tensor]:
         sample = self._read(draw)
         if self.augment is not None:
             sample = self._augmented(sample, draw)
         if self.target is not None:
             sample = self.target.finish(sample)
+            sample |= self.target.whole(draw.index) if self.full_size else {}
         sample["index"] = torch.tensor(draw.index)
         sample["valid"] = torch.tensor(draw.valid)
         return sample
@@ -125,13 +146,18 @@ class PictureDataset(Dataset[Batch]):
         path = self.paths[draw.index]
         if self.kept is not None:
             return self.kept.sample(draw.index, path)
-        window: Callable[[Fit], Fit] | None = None
-        if self.crop is not None:
-            rng = np.random.default_rng([self.seed, draw.epoch, draw.position, 1])
-            point = self.target.point(draw.index, rng) if self.target and self.crop.wants_point(rng) else None
-            window = partial(self.crop.plan, rng=rng, point_yx=point)
-        sample, fit = self.reader.sample(path, window=window)
+        sample, fit = self.reader.sample(path, window=self._window(draw))
         return sample if self.target is None else sample | self.target(draw.index, fit)
+
+    def _window(self, draw: Draw) -> Callable[[Fit], Fit] | None:
+        """What chooses the part of the picture that is seen; None: all of it is."""
+        region = None if self.region is None else partial(self.region, draw.index)
+        if self.crop is None:
+            return region
+        rng = np.random.default_rng([self.seed, draw.epoch, draw.position, 1])
+        point = self.target.point(draw.index, rng) if self.target and self.crop.wants_point(rng) else None
+        crop = partial(self.crop.plan, rng=rng, point_yx=point)
+        return crop if region is None else lambda fit: crop(region(fit))
 
     def _augmented(self, sample: dict[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         assert self.augment is not None

@@ -1,6 +1,6 @@
 """From a picture of any size to the network's input, and the map back; training and inference share it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 from datamodules.options import Interpolation, Resize
 from errors import unknown
 
-__all__ = ["GREY", "VOID", "Fit", "fit_to", "plan_fit"]
+__all__ = ["GREY", "VOID", "Fit", "fit_to", "plan_fit", "scaled_fit", "seen_through"]
 
 GREY = 114  # mean of ImageNet's three channel means: padding is near 0 after normalisation
 VOID = 255  # "no label here" in every mask tensor
@@ -130,6 +130,30 @@ def plan_fit(
         raise unknown("data.read.interpolation", interpolation, [*_MODES, "auto"])
     corner = ((size_hw[0] - inner[0]) // 2, (size_hw[1] - inner[1]) // 2)
     return Fit(size_hw_px, size_hw, inner, corner, interpolation, resize=resize)
+
+
+def scaled_fit(size_hw_px: tuple[int, int], scale: float, interpolation: Interpolation = "bilinear") -> Fit:
+    """The whole picture at `scale` network pixels for one of its own, with nothing around it.
+
+    >>> scaled_fit((100, 201), 0.5).size_hw
+    (50, 100)
+    """
+    height, width = (max(1, round(side * scale)) for side in size_hw_px)
+    return Fit(size_hw_px, (height, width), (height, width), (0, 0), interpolation, resize="stretch")
+
+
+def seen_through(fit: Fit, window: tuple[int, int, int, int]) -> Fit:
+    """The fit of a part of the picture (top, left, height, width in its pixels) in place of that of all of it.
+
+    A window of no height stands for the whole picture.
+
+    >>> seen_through(plan_fit((100, 200), (64, 64), "letterbox"), (10, 20, 80, 40)).inner_hw
+    (64, 32)
+    """
+    if not window[2] or window == (0, 0, *fit.size_hw_px):
+        return fit
+    shown = plan_fit(window[2:], fit.size_hw, fit.resize, fit.interpolation)
+    return replace(shown, size_hw_px=fit.size_hw_px, window=window)
 
 
 def fit_to(image: Tensor, size_hw: tuple[int, int], resize: Resize) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from datamodules.channels import Pixels, to_channels, to_unit_range
-from datamodules.geometry import Fit, plan_fit
+from datamodules.geometry import Fit, plan_fit, scaled_fit
 from datamodules.images import decode_image, read_bytes
 from datamodules.large_jpeg import LargeJpeg
 from errors import LoupeError
@@ -25,13 +25,16 @@ class InputReader:
         contract: `{"image_size": [H, W], "resize": "letterbox" | "stretch", "interpolation": "bilinear" | "bicubic",
             "in_channels": 3, "value_range": None}`, as a datamodule's `input_contract()` gives it and a checkpoint
             stores it.
+        scale: network pixels for one of the picture's, for pictures of any size as they are, in place of the contract's
+            image size and resize rule; None: these.
 
     >>> reader = InputReader({"image_size": [64, 64], "resize": "letterbox", "in_channels": 3})
     >>> reader(np.zeros((20, 40, 3), dtype=np.uint8))["image"].shape
     torch.Size([3, 64, 64])
     """
 
-    def __init__(self, contract: Mapping[str, Any]) -> None:
+    def __init__(self, contract: Mapping[str, Any], *, scale: float | None = None) -> None:
+        self.scale = scale
         height, width = contract["image_size"]
         self.size_hw = (int(height), int(width))
         self.resize = contract["resize"]
@@ -49,7 +52,8 @@ class InputReader:
     def __call__(self, picture: str | Path | np.ndarray) -> dict[str, Tensor]:
         """A path, or an array (H, W, C) or grey (H, W), uint8, uint16 or float in 0..1 -> one sample.
 
-        `image` (C, H, W) uint8 or float32 in 0..1, `size_hw_px` (2,) int64 and `to_original` (2, 3) float32.
+        `image` (C, H, W) uint8 or float32 in 0..1, `size_hw_px` (2,) int64, `window_px` (4,) int64 and `to_original`
+        (2, 3) float32.
         """
         return self.sample(picture)[0]
 
@@ -98,6 +102,8 @@ class InputReader:
 
     def fit(self, size_hw_px: tuple[int, int]) -> Fit:
         """Where a picture of this size lies in the input."""
+        if self.scale is not None:
+            return scaled_fit(size_hw_px, self.scale, self.interpolation)
         return plan_fit(size_hw_px, self.size_hw, self.resize, self.interpolation)
 
     def _fit(self, size_hw_px: tuple[int, int], window: Callable[[Fit], Fit] | None) -> Fit:
@@ -110,6 +116,7 @@ def as_sample(image: Tensor, fit: Fit) -> tuple[dict[str, Tensor], Fit]:
     return {
         "image": image,
         "size_hw_px": torch.tensor(fit.size_hw_px, dtype=torch.int64),
+        "window_px": torch.tensor(fit.seen, dtype=torch.int64),
         "to_original": fit.to_original,
     }, fit
 

@@ -73,9 +73,17 @@ def _looking_ahead(batches: Iterator[Batch], accumulate: int, done: int) -> Iter
 
 
 def make_loader(
-    dataset: Dataset[Any], sampler: GlobalBatchSampler, options: Loader, trainer: pl.Trainer | None
+    dataset: Dataset[Any],
+    sampler: GlobalBatchSampler,
+    options: Loader,
+    trainer: pl.Trainer | None,
+    *,
+    one_ahead: bool = False,
 ) -> WaitingLoader:
-    """Workers for the cores at hand, shared among the processes of `trainer`; page-locked memory for its GPU."""
+    """Workers for the cores at hand, shared among the processes of `trainer`; page-locked memory for its GPU.
+
+    With `one_ahead` each worker has one batch ready, whatever the options say: pictures may be as large as they like.
+    """
     workers = count_workers(options.num_workers, processes=trainer.num_devices if trainer else 1)
     if not workers and options.prefetch != Loader.prefetch:
         log.warning("data.loader.prefetch=%d has no effect without worker processes", options.prefetch)
@@ -87,7 +95,7 @@ def make_loader(
         sampler=sampler,
         batch_size=None,  # the sampler's lists are the batches; Lightning wraps batch samplers, and not this
         num_workers=workers,
-        prefetch_factor=options.prefetch if workers else None,
+        prefetch_factor=(1 if one_ahead else options.prefetch) if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=leave_signals_to_parent if workers else None,
         pin_memory=pin,

@@ -29,7 +29,7 @@ class Read:
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
         on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
-            training and leaves it out of scores, and says so at the end.
+            training and leaves it out of scores, and says so at the end. `predict` always skips and tells which.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
         outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
@@ -51,7 +51,7 @@ class LabelRead(Read):
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
         on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
-            training and leaves it out of scores, and says so at the end.
+            training and leaves it out of scores, and says so at the end. `predict` always skips and tells which.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
         outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
@@ -69,7 +69,7 @@ class MaskRead(Read):
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is bilinear.
         on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
-            training and leaves it out of scores, and says so at the end.
+            training and leaves it out of scores, and says so at the end. `predict` always skips and tells which.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
         outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.
@@ -99,7 +99,7 @@ class BoxRead(Read):
         resize: `letterbox` keeps the shape of things and pads, `stretch` fills the whole input.
         interpolation: between pixels, always with antialiasing; `auto` is that of the backbone's pretrained weights.
         on_error: `raise` ends at a picture or mask that cannot be read; `skip` puts the next one in its place for
-            training and leaves it out of scores, and says so at the end.
+            training and leaves it out of scores, and says so at the end. `predict` always skips and tells which.
         in_channels: channels of the network's input: 3 is RGB, 1 is grey, other numbers must be the file's.
         value_range: darkest and brightest value of pictures deeper than 8 bits; null: what their type can hold.
         outside_root: whether a manifest may name files outside of its folder, which for one from elsewhere is a risk.

@@ -1,12 +1,14 @@
 """The dataset of each part: reader, annotations, augmentation and cache put together."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from datamodules.augment import create_augmentation
 from datamodules.crops import create_crop
 from datamodules.dataset import PictureDataset
+from datamodules.geometry import Fit
 from datamodules.input_reader import InputReader
 from datamodules.kept_samples import KeptSamples, open_cache, slots_of
 from datamodules.mixing import create_mixing
@@ -34,7 +36,8 @@ class PartDatasets:
         """Pictures and annotations; those of `train` are augmented."""
         data = self.data
         samples, options, trains = data.samples[part], data.augment, part == "train"
-        reader, target = InputReader(data.input_contract()), data.target(data.samples[part])
+        scale = None if trains else data.view.scale
+        reader, target = InputReader(data.input_contract(), scale=scale), data.target(data.samples[part])
         crop = create_crop(options, has_point=data.knows_objects) if trains else None
         if crop is not None and data.loader.cache != "none":
             raise LoupeError(
@@ -52,17 +55,34 @@ class PartDatasets:
             replaces=trains,
             crop=crop,
             mixing=create_mixing(options, data.gives, global_seed()) if trains else None,
-            kept=self._kept(part, reader, target),
+            kept=self._kept(part, reader, target) if scale is None else None,
+            region=self._region(part),
+            full_size=data.view.full_size and not trains,
         )
 
     def of_pictures(self, paths: Sequence[str]) -> PictureDataset:
         """Pictures to predict on, without annotations."""
-        reader = InputReader(self.data.input_contract())
-        return PictureDataset(paths, reader=reader, skipped=self._skips("predict", paths))
+        reader = InputReader(self.data.input_contract(), scale=self.data.view.scale)
+        skipped = self._skips("predict", paths)
+        return PictureDataset(paths, reader=reader, skipped=skipped, region=self._region("predict"))
 
     def unreadable(self, part: str) -> list[int]:
         """Positions of what this process could not read of a part, and left out."""
         return self._skipped[part].indices() if part in self._skipped else []
+
+    def reasons(self, part: str) -> list[tuple[int, str]]:
+        """The same with the reason of each, for which it is read again; `tell_skipped` has no more to say of them."""
+        skipped, reader = self._skipped.pop(part, None), InputReader(self.data.input_contract())
+        found: list[tuple[int, str]] = []
+        if skipped is None:
+            return found
+        for position in skipped.indices():
+            try:
+                reader(skipped.paths[position])
+                found.append((position, "it could not be read at first"))
+            except LoupeError as error:
+                found.append((position, str(error)))
+        return found
 
     def tell_skipped(self) -> None:
         """Says what could not be read, once."""
@@ -70,6 +90,15 @@ class PartDatasets:
         for part, skipped in self._skipped.items():
             skipped.tell(part, became.get(part, "are in no score"))
         self._skipped.clear()
+
+    def _region(self, part: str) -> Callable[[int, Fit], Fit] | None:
+        view = self.data.view
+        if part not in view.windows:
+            return None
+        assert self.data.loader.cache == "none", (
+            "a cache keeps whole pictures; whoever sets windows refuses it"
+        )
+        return partial(view.fit_to_window, part)
 
     def _kept(self, part: str, reader: InputReader, target: Target) -> KeptSamples | None:
         """Through the one cache of all parts, in which another fold finds the same pictures."""
@@ -86,7 +115,8 @@ class PartDatasets:
         return KeptSamples(cache, slots_of(paths, data.samples[part].paths), reader, target)
 
     def _skips(self, part: str, paths: Sequence[str]) -> Skipped | None:
-        return self._skipped.setdefault(part, Skipped(paths)) if self.data.read.on_error == "skip" else None
+        skips = part == "predict" or self.data.read.on_error == "skip"
+        return self._skipped.setdefault(part, Skipped(paths)) if skips else None
 
 
 def global_seed() -> int:

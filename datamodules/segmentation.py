@@ -54,6 +54,10 @@ class MaskTarget(Target):
             )
         return fit.mask(mask)
 
+    def whole(self, index: int) -> dict[str, Tensor]:
+        """`whole_mask` (H0, W0) uint8, class numbers and void at the size of the picture."""
+        return {"whole_mask": self._classes(index)}
+
     def files(self, index: int) -> tuple[str, ...]:
         """The mask's file."""
         return self.reader.files(self.masks[index])

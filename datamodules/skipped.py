@@ -38,10 +38,13 @@ class Skipped:
 
     def tell(self, part: str, became: str) -> None:
         """One warning with their number and some names; none where everything was read."""
+        # prediction always leaves them out
+        because = "predict" if part == "predict" else "data.read.on_error=skip"
         files = self.found()
         if files:
             log.warning(
-                "data.read.on_error=skip: %d of %d %s pictures could not be read and %s: %s",
+                "%s: %d of %d %s pictures could not be read and %s: %s",
+                because,
                 len(files),
                 len(self.paths),
                 part,

@@ -24,6 +24,10 @@ class Target(ABC):
         """What can be kept beside the picture, (H, W) uint8 of the network input; None where there is nothing."""
         return None
 
+    def whole(self, index: int) -> dict[str, Tensor]:
+        """The sample's part of the batch at the size of the picture, where the task has one (`View.full_size`)."""
+        return {}
+
     def files(self, index: int) -> tuple[str, ...]:
         """The files that `plane` is made of."""
         return ()

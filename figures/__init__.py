@@ -1,5 +1,7 @@
 """Pictures and charts from plain arrays: no files, no logger, no network."""
 
+from figures.answers import Answer, draw_answer
+from figures.calibration import calibration_chart
 from figures.canvas import to_png, to_svg
 from figures.charts import class_chart, history_chart
 from figures.confusion import confusion_chart
@@ -11,13 +13,16 @@ from figures.tiles import draw_tile
 
 __all__ = [
     "MOST_CURVES",
+    "Answer",
     "BoxShown",
     "ClassShown",
     "MaskShown",
     "Shown",
+    "calibration_chart",
     "caption",
     "class_chart",
     "confusion_chart",
+    "draw_answer",
     "draw_sheet",
     "draw_tile",
     "history_chart",

@@ -24,7 +24,7 @@ class ClassShown:
         truth: Names of the true classes; one, or any number where labels are many.
         predicted: Names of the predicted classes. Empty with a ``probability`` means that no class was likely enough;
             empty without one means that nothing was asked: a sample as it is trained on.
-        probability: 0..1, of the likeliest class.
+        probability: 0..1, of the answer.
         heat: (h, w) float 0..1, what spoke for the likeliest class; any size, it is stretched over the picture.
     """
 

@@ -19,7 +19,10 @@ __all__ = [
     "draw_tile",
     "draw_void",
     "heat_colours",
+    "labels_at",
+    "paint_mask",
     "panels_of",
+    "resized",
 ]
 
 RGB = tuple[int, int, int]
@@ -72,7 +75,7 @@ def panels_of(
     this sample has more than background and one class.
     """
     size = _fit(sample.image.shape[1], sample.image.shape[0], side)
-    picture = _resize(sample.image, size)
+    picture = resized(sample.image, size)
     match sample:
         case ClassShown():
             panels = [("picture", picture)]
@@ -92,7 +95,8 @@ def _fit(width: int, height: int, side: int) -> tuple[int, int]:
     return max(round(width * side / longest), least), max(round(height * side / longest), least)
 
 
-def _resize(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
+def resized(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """(H, W, 3) uint8 as a picture of this width and height."""
     whole = Image.fromarray(np.ascontiguousarray(image))
     if max(whole.size) * 2 <= max(size):  # few pixels are shown as what they are
         return whole.resize(size, Image.Resampling.NEAREST)
@@ -100,7 +104,8 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return whole.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def _labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def labels_at(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) class numbers at this width and height, none of them mixed."""
     return np.asarray(Image.fromarray(np.ascontiguousarray(mask)).resize(size, Image.Resampling.NEAREST))
 
 
@@ -110,26 +115,42 @@ def _labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _mask_panels(
     sample: MaskShown, picture: Image.Image, several: bool | None
 ) -> list[tuple[str, Image.Image]]:
-    truth = _labels(sample.truth, picture.size)
-    predicted = None if sample.predicted is None else _labels(sample.predicted, picture.size)
+    truth = labels_at(sample.truth, picture.size)
+    predicted = None if sample.predicted is None else labels_at(sample.predicted, picture.size)
     if several is None:
         several = any(bool(((m > 1) & (m != VOID)).any()) for m in (truth, predicted) if m is not None)
     plain = np.asarray(picture)
-    panels = [("picture", picture), ("truth", _paint(plain, truth, several))]
+    panels = [("picture", picture), ("truth", paint_mask(plain, truth, several))]
     if predicted is not None:
-        panels.append(("prediction", _paint(plain, predicted, several)))
+        panels.append(("prediction", paint_mask(plain, predicted, several)))
         panels.append(("errors", _error_map(plain, truth, predicted)))
     return panels
 
 
-def _paint(plain: np.ndarray, labels: np.ndarray, several: bool) -> Image.Image:
-    """The classes over the picture: a thin wash and a full outline, so that the picture is seen through."""
+def paint_mask(plain: np.ndarray, labels: np.ndarray, several: bool, *, line_px: int = 1) -> Image.Image:
+    """The classes over the picture: a thin wash and a full outline, so that the picture is seen through.
+
+    Args:
+        plain: (H, W, 3) uint8.
+        labels: (H, W) uint8, class numbers, 255 = void.
+        several: Whether there are more classes than background and one other: then colours count more.
+        line_px: About how wide an outline is.
+    """
     colours = np.array(palette(), np.float32)
     strength = np.where((labels == 0) | (labels == VOID), 0.0, 0.45 if several else 0.15)[..., None]
     painted = plain * (1 - strength) + colours[labels] * strength
     edge = _edges(labels)
     inner = edge & (labels != 0) & (labels != VOID)
-    painted[_grown(inner) & ~inner] *= 0.35  # a dark rim, so that the outline is seen on every ground
+    for _ in range(line_px // 2):
+        inner = (
+            _grown(inner) & (labels != 0) & (labels != VOID)
+        )  # to the inside: another class is not painted over
+    rim = inner
+    for _ in range(max(1, line_px // 2)):
+        rim = _grown(rim)
+    if line_px > 1:
+        rim &= (labels == 0) | (labels == VOID)
+    painted[rim & ~inner] *= 0.35  # a dark rim, so that the outline is seen on every ground
     painted[inner] = colours[labels[inner]]
     void = labels == VOID
     return Image.fromarray(draw_void(painted.astype(np.uint8), void))

@@ -1,5 +1,7 @@
 """Opening a checkpoint: one way, with one set of words for what can be wrong."""
 
+import hashlib
+import math
 import zipfile
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -11,8 +13,12 @@ import torch
 from torch import Tensor
 
 from errors import LoupeError
+from inference.calibration_check import wrong_calibration
 
-__all__ = ["not_as_written", "read_checkpoint", "taking_over"]
+__all__ = ["CROPPER", "file_fingerprint", "not_as_written", "read_checkpoint", "taking_over"]
+
+#: Who writes a cropper's checkpoint.
+CROPPER = "lightning_modules.cropping.CropModule"
 
 _MOST_VALUES = 1_000_000
 _DEEPEST = 60
@@ -52,6 +58,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def file_fingerprint(path: str | Path) -> str:
+    """Equal for checkpoints of equal content: of the names, lengths and CRC-32 of the entries of the archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = sorted((e.filename.partition("/")[2], e.file_size, e.CRC) for e in archive.infolist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise LoupeError(f"{path} cannot be read: it is not a checkpoint, or it is damaged") from error
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
+
+
 def not_as_written(path: str | Path, error: Exception) -> LoupeError:
     """The error for a checkpoint whose content cannot be taken over, by what was raised then."""
     first = next(iter(str(error).strip().splitlines()), "")
@@ -71,7 +87,35 @@ def taking_over(path: str | Path) -> Generator[None]:
 
 def _wrong(content: Mapping[str, Any]) -> str:
     """The first thing in a checkpoint that is not as Loupe writes it, "" where all is."""
-    card, state = content["loupe"], content.get("state_dict")
+    for key in ("epoch", "global_step"):
+        if type(content.get(key)) is not int or content[key] < 0:
+            return f"{key} is {content.get(key)!r}"
+    if not _has_counts_only(content.get("loops")):
+        return "loops holds something else than counts"
+    wrong = _wrong_model(content, content["loupe"])
+    return wrong or _wrong_roi(content.get("roi"))
+
+
+def _wrong_roi(kept: Any) -> str:
+    """The same of the cropper that a model was trained behind, as `inference.roi` keeps it; None: there was none."""
+    if kept is None:
+        return ""
+    if not isinstance(kept, Mapping):
+        return "roi is no mapping"
+    for key, highest in (("threshold", 1), ("margin", math.inf)):
+        if type(kept.get(key)) not in (int, float) or not 0 <= kept[key] <= highest:
+            return f"roi: {key} is {kept.get(key)!r}"
+    if not isinstance(kept.get("source"), str):
+        return f"roi: source is {kept.get('source')!r}"
+    wrong = _wrong_model(kept, kept.get("card"))
+    if not wrong and kept["card"]["module"] != CROPPER:
+        wrong = f"it was written by {kept['card']['module']}"
+    return f"roi: {wrong}" if wrong else ""
+
+
+def _wrong_model(content: Mapping[str, Any], card: Any) -> str:
+    """The same of weights, arguments and card."""
+    state = content.get("state_dict")
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -79,11 +123,6 @@ def _wrong(content: Mapping[str, Any]) -> str:
     given = content.get("hyper_parameters")
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         return "hyper_parameters is no mapping of names to values"
-    for key in ("epoch", "global_step"):
-        if type(content.get(key)) is not int or content[key] < 0:
-            return f"{key} is {content.get(key)!r}"
-    if not _has_counts_only(content.get("loops")):
-        return "loops holds something else than counts"
     if not isinstance(card, Mapping):
         return "its card is no mapping"
     names, contract = card.get("class_names"), card.get("input")
@@ -106,7 +145,7 @@ def _wrong(content: Mapping[str, Any]) -> str:
     values = contract.get("value_range")
     if not isinstance(contract.get("interpolation", ""), str) or not (values is None or _is_pair(values)):
         return "its input contract has values of other types"
-    return ""
+    return wrong_calibration(card, cropper=card["module"] == CROPPER)
 
 
 def _is_bounded(content: Any) -> bool:

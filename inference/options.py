@@ -33,6 +33,8 @@ class Inference:
         scales: Factors of the size that the network sees; with several the mean of the probabilities is taken.
         ensemble: Further checkpoints of the same task, classes and input; the mean of the probabilities is taken.
         tiles: Segment large pictures in tiles.
+        full_size: `validate` and `test` score masks at the pictures' own size, as `predict` gives them, one picture at a
+            time, instead of at the network's; always so with tiles, `roi` or thresholds of `calibrate`.
         compare: `validate` and `test` also score the plain model, and tell what the above and `roi` gain.
     """
 
@@ -40,6 +42,7 @@ class Inference:
     scales: list[float] = field(default_factory=lambda: [1.0])
     ensemble: list[str] = field(default_factory=list)
     tiles: Tiles = field(default_factory=Tiles)
+    full_size: bool = False
     compare: bool = True
 
 
@@ -50,10 +53,11 @@ class Roi:
     Attributes:
         checkpoint: That of the cropper; its weights are kept in the checkpoints of this model, so that later commands
             need it no more.
-        threshold: The whole picture is shown where the cropper's confidence is below this.
+        threshold: The whole picture is shown where the cropper's confidence is below this; null: below what `calibrate`
+            chose for the cropper, else 0.5.
         margin: What is added to the box on each side, as a share of its width and height.
     """
 
     checkpoint: str | None = None
-    threshold: float = 0.5
+    threshold: float | None = None
     margin: float = 0.1

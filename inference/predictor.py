@@ -1,6 +1,5 @@
 """A trained model as one object that takes pictures."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,11 @@ import torch
 
 from datamodules import InputReader
 from errors import LoupeError
-from inference.checkpoint import read_checkpoint, taking_over
+from inference.checkpoint import read_checkpoint
+from inference.members import restored
+from inference.options import Inference, Roi
+from inference.response import create_response
+from inference.roi import Region, resolve_region
 from lightning_modules import LoupeModule
 
 __all__ = ["Predictor", "load"]
@@ -23,13 +26,33 @@ class Predictor:
         device: Where it computes.
         precision: Lightning's name of the precision that the weights were trained in; mixed ones compute as
             ``train.py predict`` does, in bfloat16 where the device has it.
+        inference: The section `inference`: flips, scales, an ensemble, tiles.
+        region: The cropper in front; None: whole pictures.
     """
 
-    def __init__(self, module: LoupeModule, device: torch.device, precision: str = "32-true") -> None:
+    def __init__(
+        self,
+        module: LoupeModule,
+        device: torch.device,
+        precision: str = "32-true",
+        *,
+        inference: Inference = Inference(),
+        region: Region | None = None,
+    ) -> None:
         self.mixed = precision.endswith("-mixed")
         self.module = module.to(device).eval()
         self.device = device
-        self.reader = InputReader(module.input_contract)
+        tiles = inference.tiles
+        if tiles.enabled and region is not None:
+            raise LoupeError(
+                "inference.tiles looks at whole pictures, and roi at parts of them; leave one out"
+            )
+        scale = float(tiles.scale) if tiles.enabled else None
+        self.reader = InputReader(module.input_contract, scale=scale)
+        self.region = region
+        if region is not None:
+            region.module.to(device)
+        module.answer_with(create_response(module, inference, device=device))
 
     @property
     def class_names(self) -> list[str]:
@@ -43,7 +66,8 @@ class Predictor:
         Returns a dict with ``row``, what ``predictions.csv`` holds (a classifier's probabilities, a cropper's box), and
         for a segmenter ``mask``: uint8 (H, W) class numbers at the size of the picture.
         """
-        sample = self.reader(picture)
+        window = None if self.region is None else self.region.window_of(picture)
+        sample, _ = self.reader.sample(picture, window=window)
         batch = {name: value[None].to(self.device) for name, value in sample.items()}
         batch["index"] = torch.zeros(1, dtype=torch.int64, device=self.device)
         batch["valid"] = torch.ones(1, dtype=torch.bool, device=self.device)
@@ -56,30 +80,22 @@ class Predictor:
         return torch.float16 if old_cuda else torch.bfloat16
 
 
-def load(checkpoint: str | Path, device: str = "cpu") -> Predictor:
-    """The model of a Loupe checkpoint, ready to predict; LoupeError for a file that is none."""
+def load(
+    checkpoint: str | Path, device: str = "cpu", *, inference: Inference = Inference(), roi: Roi = Roi()
+) -> Predictor:
+    """The model of a Loupe checkpoint, ready to predict as ``train.py predict`` does.
+
+    Args:
+        checkpoint: The file; what `calibrate` found and the cropper that the model was trained behind are in it.
+        device: ``cpu``, ``cuda``, ``mps``.
+        inference: As the section `inference`: ``Inference(flips="both", ensemble=["other.ckpt"])``.
+        roi: As the section `roi`: another cropper, threshold or margin than those of the training.
+
+    Raises:
+        LoupeError: A file that is none of Loupe's, or is damaged; options that do not fit the model.
+    """
     content = read_checkpoint(checkpoint)
-    card = content["loupe"]
-    with taking_over(checkpoint):
-        module = _module_class(card["module"])(**_arguments(content["hyper_parameters"]))
-        module.adopt(card)
-        module.build()
-        module.on_load_checkpoint(content)
-        module.load_state_dict(content["state_dict"])
-    return Predictor(module, torch.device(device), card.get("precision", "32-true"))
-
-
-def _module_class(name: str) -> type[LoupeModule]:
-    """The module class that wrote the checkpoint; only LoupeModules are ever made from a file."""
-    package, _, cls = name.rpartition(".")
-    if package.split(".")[0] != "lightning_modules":
-        raise LoupeError(f"the checkpoint was written by {name}, which is not one of Loupe's modules")
-    found = getattr(importlib.import_module(package), cls, None)
-    if not (isinstance(found, type) and issubclass(found, LoupeModule)):
-        raise LoupeError(f"the checkpoint was written by {name}, which this version does not have")
-    return found
-
-
-def _arguments(hyper_parameters: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments, without the training recipe, which prediction does not need."""
-    return {k: v for k, v in hyper_parameters.items() if not k.startswith("_") and k != "training"}
+    module = restored(content, checkpoint)
+    region = resolve_region(roi, content, path=checkpoint)
+    precision = content["loupe"].get("precision", "32-true")
+    return Predictor(module, torch.device(device), precision, inference=inference, region=region)

@@ -78,9 +78,8 @@ class LoupeModule(LightningModule, ABC):
         self.backbone_training = BackboneTraining(freeze_backbone, unfreeze_epoch, factor)
         self.recipe: dict[str, Any] = dict(training or {})
         self.class_names: list[str] | None = None
-        self.multi_label = False
+        self.multi_label = self.restoring = False
         self.input_contract: dict[str, Any] = {}
-        self.restoring = False
         self.calibration, self._response = Calibration(), tuple[nn.Module, ...]()  # not a part of this module
         self.validated_epoch, self.used_rate, self.scores_so_far = -1, 0.0, dict[str, float]()
         self.model: nn.Module | None = None
@@ -229,6 +228,7 @@ class LoupeModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Refuse a monitor that names a class the data does not have, now that the classes are known."""
+        self.calibration = Calibration()  # what is trained on has other probabilities
         monitor = self.recipe.get("monitor", "train/loss")
         if monitor not in self.logged_names:
             raise unknown("training.monitor", monitor, self.logged_names)

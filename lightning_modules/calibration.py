@@ -1,12 +1,13 @@
 """What validation data said of a model's probabilities: a temperature, and where a yes begins."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from metrics import log_odds_of
 
 __all__ = ["Calibration", "decide"]
 
@@ -57,33 +58,28 @@ def decide(logits: Tensor, thresholds: Sequence[float] | None, *, several: bool 
     """Logits (B, K, ...) -> answers: class numbers (B, ...) int64, or with ``several`` yes or no, (B, K, ...) bool.
 
     One channel is a yes (1) or no (0). Without thresholds the likeliest class, or a probability above 0.5. With them a
-    yes is a probability above the threshold, compared as log-odds, so that 0.5 decides as no threshold does.
+    yes is a probability above the threshold, compared as log-odds, so that 0.5 decides as no threshold does. They
+    are compared in float32 (float64 for float64), also where the logits are of 16 bits: so a test, a prediction and a
+    calibration say the same.
 
     >>> decide(torch.tensor([[0.0, 1.0]]), None).tolist(), decide(torch.tensor([[0.0, 1.0]]), (0.8,)).tolist()
     ([1], [0])
     """
-    if several:
-        return logits > _limits(logits, thresholds)
-    if logits.shape[1] == 1:
-        return (logits[:, 0] > _limit(thresholds)).long()
-    if thresholds is None or logits.shape[1] != 2:
-        return logits.argmax(1)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return (logits[:, 1] - logits[:, 0] > _limit(thresholds)).long()
-
-
-def _limit(thresholds: Sequence[float] | None) -> float:
-    return 0.0 if thresholds is None else _log_odds(thresholds[0])
-
-
-def _limits(logits: Tensor, thresholds: Sequence[float] | None) -> Tensor | float:
     if thresholds is None:
-        return 0.0
-    limits = torch.tensor([_log_odds(value) for value in thresholds], dtype=logits.dtype)
-    return limits.to(logits.device, non_blocking=True).view(1, -1, *(1,) * (logits.ndim - 2))
+        return (
+            logits > 0 if several else (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+        )
+    if several:
+        wide = _wide(logits)
+        limits = torch.tensor([log_odds_of(value) for value in thresholds], dtype=wide.dtype)
+        return wide > limits.to(wide.device, non_blocking=True).view(1, -1, *(1,) * (wide.ndim - 2))
+    if logits.shape[1] > 2:
+        return logits.argmax(1)
+    log_odds = _wide(logits[:, 0]) if logits.shape[1] == 1 else _wide(logits[:, 1]) - _wide(logits[:, 0])
+    # through a tensor, so that the threshold is rounded as `several` does, on each device
+    limit = torch.tensor(log_odds_of(thresholds[0]), dtype=log_odds.dtype).item()
+    return (log_odds > limit).long()
 
 
-def _log_odds(probability: float) -> float:
-    if probability <= 0 or probability >= 1:
-        return math.inf if probability >= 1 else -math.inf
-    return math.log(probability) - math.log1p(-probability)
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

@@ -102,30 +102,33 @@ class ClassificationModule(LoupeModule):
     def to_show(
         self, scores: ClassificationScores | MultiLabelScores, outputs: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
-        """``probs`` (B, K); ``badness``: -log p of what is true, the mean over classes where there are several labels;
-        ``uncertainty``: entropy, the mean over classes likewise, in nats.
+        """``probs`` (B, K); ``answer``: class numbers (B,), or (B, K) bool; ``badness``: -log p of what is true, the
+        mean over classes where there are several labels; ``uncertainty``: entropy, the mean likewise, in nats.
         """
         logits, label = outputs.detach().float(), batch["label"]
+        answer = decide(outputs.detach(), self.calibration.thresholds, several=self.multi_label)
         if self.multi_label:
             yes, no = logits.sigmoid(), (-logits).sigmoid()
             entropy = -(yes * logsigmoid(logits) + no * logsigmoid(-logits))
             badness = binary_cross_entropy_with_logits(logits, label, reduction="none").mean(1)
-            return {"probs": yes, "badness": badness, "uncertainty": entropy.mean(1)}
+            return {"probs": yes, "answer": answer, "badness": badness, "uncertainty": entropy.mean(1)}
         log_probs = logits.log_softmax(1)
         right = label[:, None].clamp(0, logits.shape[1] - 1)  # an impossible class is reported at the end
         entropy = -(log_probs.exp() * log_probs).sum(1)
         return {
             "probs": log_probs.exp(),
+            "answer": answer,
             "badness": -log_probs.gather(1, right)[:, 0],
             "uncertainty": entropy,
         }
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
-        """The row: the answer and its probability, or all labels that are answered; and the probability of each class."""
+        """The row: the answer and its probability, or all labels that are answered; the probability of each class."""
         names = self.class_names or []
         logits = outputs[position : position + 1].float().cpu().double()
         probs = self.link.probs(logits)[0].tolist()
-        answer: Any = decide(logits, self.calibration.thresholds, several=self.multi_label)[0].tolist()
+        one = outputs[position : position + 1]  # in its own type: decided as it is when it is scored
+        answer: Any = decide(one, self.calibration.thresholds, several=self.multi_label)[0].tolist()
         each = {f"prob_{name}": round(prob, 6) for name, prob in zip(names, probs, strict=True)}
         if self.multi_label:
             likely = [name for name, yes in zip(names, answer, strict=True) if yes]

@@ -75,7 +75,7 @@ class CropModule(LoupeModule):
         """The box loss in 0..1 of the network's input, a mean over the objects; the confidence's over all pictures."""
         criterion: Any = self.built_loss
         values = criterion.terms(
-            _corners(outputs),
+            corners_of(outputs),
             batch["box"],
             has_box=batch["has_box"],
             confidence=outputs[:, 4],
@@ -93,7 +93,7 @@ class CropModule(LoupeModule):
         """Compare boxes in pixels of the original pictures: what is predicted is cut at the picture's border."""
         size_hw = batch["image"].shape[-2:]
         predicted = _within(
-            to_original_box(_corners(outputs), size_hw, batch["to_original"]), batch["size_hw_px"]
+            to_original_box(corners_of(outputs), size_hw, batch["to_original"]), batch["size_hw_px"]
         )
         truth = to_original_box(batch["box"], size_hw, batch["to_original"])
         scores.update(predicted, outputs[:, 4], truth, batch["has_box"], batch["valid"])
@@ -104,7 +104,7 @@ class CropModule(LoupeModule):
         """
         iou, confidence = scores.iou[-1], outputs[:, 4].detach().float().sigmoid()
         return {
-            "predicted_box": _corners(outputs.detach()),
+            "predicted_box": corners_of(outputs.detach()),
             "confidence": confidence,
             "iou": iou,
             "badness": torch.where(batch["has_box"], 1 - iou, confidence),
@@ -114,15 +114,17 @@ class CropModule(LoupeModule):
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
         """The row: the box in original pixels, and the confidence; the crop where it is asked for and confident."""
         one = slice(position, position + 1)
-        box = to_original_box(_corners(outputs[one]), batch["image"].shape[-2:], batch["to_original"][one])
+        box = to_original_box(corners_of(outputs[one]), batch["image"].shape[-2:], batch["to_original"][one])
         corners = [round(value, 2) for value in _within(box, batch["size_hw_px"][one])[0].tolist()]
-        confidence = float(outputs[position, 4].sigmoid())
+        confidence = float(outputs[position, 4].float().sigmoid())
         row = {
             **dict(zip(("x1", "y1", "x2", "y2"), corners, strict=True)),
             "confidence": round(confidence, 6),
         }
         return (
-            {"row": row, "crop": corners if confidence >= self.calibration.threshold() else None} if self.save_crops else {"row": row}
+            {"row": row, "crop": corners if confidence >= self.calibration.threshold() else None}
+            if self.save_crops
+            else {"row": row}
         )
 
 
@@ -147,7 +149,7 @@ def to_original_box(box: Tensor, size_hw: Any, to_original: Tensor) -> Tensor:
     return (corners * scale[:, None] + to_original[:, None, :, 2]).flatten(1)
 
 
-def _corners(outputs: Tensor) -> Tensor:
+def corners_of(outputs: Tensor) -> Tensor:
     """(B, 5) centre, size and confidence -> x1, y1, x2, y2 (B, 4), float32, or float64 under 64-true."""
     wide = outputs if outputs.dtype == torch.float64 else outputs.float()
     centre, half = wide[:, :2], wide[:, 2:4] / 2

@@ -1,6 +1,6 @@
 """Semantic segmentation: one class for each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_modules.base import Batch, LoupeModule
 from lightning_modules.calibration import decide
 from lightning_modules.links import Link
-from lightning_modules.restore import to_original_size
+from lightning_modules.original_mask import original_mask, two_classes
 from losses import Step
 from metrics import SegmentationScores, class_iou
 from models import create_model
@@ -42,6 +42,8 @@ class SegmentationModule(LoupeModule):
         super().__init__(**others)
         self.architecture = architecture
         self.encoder = encoder
+        #: Whether predictions also have the probability of each class for each pixel.
+        self.gives_probs = False
 
     @property
     def link(self) -> Link:
@@ -74,8 +76,12 @@ class SegmentationModule(LoupeModule):
         return criterion.step(outputs, [(batch["mask"], batch["valid"]) for batch in batches])
 
     def update_scores(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> None:
-        """Count the pixels of a batch."""
-        scores.update(decide(outputs, self.calibration.thresholds), batch["mask"], batch["valid"])
+        """Count the pixels of a batch: those of the picture as it was, where the batch has its ``whole_mask``."""
+        if "whole_mask" in batch:
+            answer = original_mask(self._strip(outputs, 0), batch, 0, self.calibration.thresholds)
+            scores.update(answer.mask[None], batch["whole_mask"], batch["valid"])
+        else:
+            scores.update(decide(outputs, self.calibration.thresholds), batch["mask"], batch["valid"])
 
     def to_show(self, scores: SegmentationScores, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
         """``predicted_mask`` (B, H, W) uint8, ``iou`` (B,): the mean over the classes in the picture or its prediction,
@@ -93,16 +99,37 @@ class SegmentationModule(LoupeModule):
         }
 
     def prediction(self, outputs: Tensor, batch: Batch, position: int) -> dict[str, Any]:
-        """The row of class shares, and the mask at the original size."""
-        size_hw: Any = tuple(batch["size_hw_px"][position].tolist())
-        probs = to_original_size(_probabilities(outputs[position]), batch["to_original"][position], size_hw)
-        mask = decide(probs.log()[None], self.calibration.thresholds)[0].to(torch.uint8)
-        shares = torch.bincount(mask.flatten().long(), minlength=len(probs)) / mask.numel()
-        named = zip(self.class_names or [], shares.tolist(), strict=False)
-        return {
-            "row": {f"share_{name}": round(share, 6) for name, share in named},
-            "mask": mask.cpu().numpy(),
-        }
+        """The row of class shares, and the mask at the original size; with ``gives_probs`` also ``probs``."""
+        return self._prediction(self._strip(outputs, position), batch, position)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        """One prediction a valid sample; where tiles answer, a picture's probabilities are never there as a whole."""
+        answers: Any = self._response[0] if self._response else None
+        if not hasattr(answers, "strips"):
+            return super().predict_step(batch, batch_idx)
+        found: list[dict[str, Any]] = []
+        for at, (index, valid) in enumerate(
+            zip(batch["index"].tolist(), batch["valid"].tolist(), strict=True)
+        ):
+            if valid:
+                strips = (
+                    (top, two_classes(probs)[0]) for top, probs in answers.strips(batch["image"][at : at + 1])
+                )
+                found.append({"index": index, **self._prediction(strips, batch, at)})
+        return found
+
+    def _prediction(
+        self, strips: Iterable[tuple[int, Tensor]], batch: Batch, position: int
+    ) -> dict[str, Any]:
+        thresholds = self.calibration.thresholds
+        mask, counts, probs = original_mask(strips, batch, position, thresholds, with_probs=self.gives_probs)
+        named = zip(self.class_names or [], (counts / mask.numel()).tolist(), strict=False)
+        row = {f"share_{name}": round(share, 6) for name, share in named}
+        return {"row": row, "mask": mask.cpu().numpy()} | ({} if probs is None else {"probs": probs.numpy()})
+
+    def _strip(self, outputs: Tensor, position: int) -> list[tuple[int, Tensor]]:
+        """The probabilities of one sample, of at least two classes, in one piece."""
+        return [(0, two_classes(self.link.probs(outputs[position : position + 1].detach()))[0])]
 
 
 def _likeliest(logits: Tensor) -> Tensor:
@@ -112,11 +139,3 @@ def _likeliest(logits: Tensor) -> Tensor:
     if logits.shape[1] == 2:  # a sigmoid is quicker than a softmax
         return (logits[:, 0] - logits[:, 1]).float().abs().sigmoid()
     return (logits.amax(1).float() - logits.float().logsumexp(1)).exp()
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """(K, H, W) logits -> float probabilities of at least two classes."""
-    if logits.shape[0] == 1:
-        yes = logits.float().sigmoid()
-        return torch.cat([1 - yes, yes])
-    return logits.float().softmax(0)

@@ -13,7 +13,7 @@ from reports.run_files import Evaluation, Run, read_run
 from reports.score_names import better
 from reports.settings import differing_settings
 
-__all__ = ["Cell", "Comparison", "StageComparison", "compare_runs"]
+__all__ = ["Cell", "Comparison", "StageComparison", "compare_runs", "score_cells"]
 
 _MOST_CLASSES = 200
 
@@ -123,7 +123,7 @@ def _stage(
     scores = list(dict.fromkeys(name for e in evaluations if e for name in e.scores))
     for name in scores:
         values = [e.scores.get(name, math.nan) if e else math.nan for e in evaluations]
-        result.scores.append((name, _cells(name, values, base, own, paired)))
+        result.scores.append((name, score_cells(name, values, base, own, paired)))
     _add_classes(result, evaluations, base, own, paired)
     return result
 
@@ -160,10 +160,10 @@ def _add_classes(
     for k in shown:
         name = classes[k]
         values = [column[k] for column in columns]
-        result.classes.append((short(name), _cells(score, values, base, own, paired, k)))
+        result.classes.append((short(name), score_cells(score, values, base, own, paired, k)))
 
 
-def _cells(
+def score_cells(
     name: str,
     values: list[float],
     base: int,
@@ -171,6 +171,16 @@ def _cells(
     paired: list[dict[str, Interval]],
     number: int | None = None,
 ) -> list[Cell]:
+    """A score's cells, one an evaluation.
+
+    Args:
+        name: The score.
+        values: Of each evaluation; NaN where absent.
+        base: Which of them the others are compared with.
+        own: Intervals of each evaluation's scores.
+        paired: Intervals of the differences to the base.
+        number: Of the class, where the score is one class's.
+    """
     key = name if number is None else f"{name}_per_class"
     cells: list[Cell] = []
     for position, value in enumerate(values):

@@ -15,7 +15,7 @@ import yaml
 
 from errors import LoupeError
 
-__all__ = ["Evaluation", "Run", "is_run", "moment", "read_run"]
+__all__ = ["Evaluation", "Run", "is_run", "moment", "read_evaluation", "read_run"]
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _evaluations(folder: Path, notes: list[str]) -> list[Evaluation]:
     found = [
         evaluation
         for path in sorted(folder.glob("*.npz"))
-        if (evaluation := _attempt(path, _evaluation, None, notes)) is not None
+        if (evaluation := _attempt(path, read_evaluation, None, notes)) is not None
     ]
     chosen: list[Evaluation] = []
     for stage in ("test", "val"):
@@ -226,7 +226,8 @@ def _date(evaluation: Evaluation) -> str:
     return f"{date:%Y-%m-%d %H:%M}" if date else "unknown date"
 
 
-def _evaluation(path: Path) -> Evaluation:
+def read_evaluation(path: Path) -> Evaluation:
+    """A file of ``RUN/evaluation``; raises what numpy, json and zipfile raise for one that is damaged."""
     # from memory: numpy leaves the file of a damaged archive open
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         held = {name: file[name] for name in file.files}

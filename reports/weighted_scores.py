@@ -5,6 +5,7 @@ The formulas are those of `metrics/`; with all weights 1 the values are the same
 
 import numpy as np
 
+from metrics import answers_of
 from reports.bootstrap import Scores
 from reports.run_files import Evaluation
 
@@ -45,7 +46,7 @@ def _classification(evaluation: Evaluation) -> Scores | None:
     label, log_odds = arrays["label"], arrays.get("log_odds")
     if log_odds is None and "predicted" not in arrays:
         return None
-    answer = arrays["predicted"] if log_odds is None else log_odds.argmax(1)
+    answer = arrays["predicted"] if log_odds is None else _answers(evaluation, log_odds, several=False)
     truth, answers = _Summed(label, classes), _Summed(answer, classes)
     right = _Summed(np.where(answer == label, label, classes), classes)
     hit5 = _in_first_five(log_odds, label) if log_odds is not None and classes > 5 else None
@@ -71,9 +72,19 @@ def _classification(evaluation: Evaluation) -> Scores | None:
     return scores
 
 
+def _answers(evaluation: Evaluation, log_odds: np.ndarray, *, several: bool) -> np.ndarray:
+    """With the thresholds that the model had."""
+    given = evaluation.meta.get("thresholds")
+    wanted = log_odds.shape[1] if several else 1
+    usable = isinstance(given, list) and len(given) == wanted and all(type(x) in (int, float) for x in given)
+    return answers_of(log_odds, given if usable else None, several=several)
+
+
 def _multi_label(evaluation: Evaluation) -> Scores | None:
     yes, log_odds = evaluation.arrays["label"].astype(bool), evaluation.arrays.get("log_odds")
-    answer = evaluation.arrays.get("predicted") if log_odds is None else log_odds > 0
+    answer = evaluation.arrays.get("predicted")
+    if log_odds is not None:
+        answer = _answers(evaluation, log_odds, several=True)
     if answer is None or answer.shape != yes.shape:
         return None
     right = (answer & yes).T.astype(np.float64)

@@ -154,7 +154,7 @@ def test_reader_gives_the_same_for_a_file_and_its_array(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.png")
     reader = InputReader({"image_size": [16, 24], "resize": "letterbox", "in_channels": 3})
     of_file, of_array = reader(tmp_path / "a.png"), reader(gradient())
-    assert of_file.keys() == {"image", "size_hw_px", "to_original"}
+    assert of_file.keys() == {"image", "size_hw_px", "window_px", "to_original"}
     for key, value in of_file.items():
         assert torch.equal(value, of_array[key]), key
     assert of_file["size_hw_px"].tolist() == [20, 30]

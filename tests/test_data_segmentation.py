@@ -67,6 +67,7 @@ def test_a_batch_is_what_docs_batch_says(folder: Path) -> None:
         "index": ((4,), torch.int64),
         "valid": ((4,), torch.bool),
         "size_hw_px": ((4, 2), torch.int64),
+        "window_px": ((4, 4), torch.int64),
         "to_original": ((4, 2, 3), torch.float32),
     }
     assert type(batch["mask"]) is Tensor  # no tv_tensor leaves the dataset

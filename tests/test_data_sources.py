@@ -198,7 +198,7 @@ def test_column_names_in_any_letter_case(tmp_path: Path) -> None:
     assert found.columns == {"mask": [str(tmp_path / "pics/a_m.png")], "Cell Type": ["Big"]}
     lists = tmp_path / "list.csv"
     lists.write_text("PATH\npics/b.png\n")
-    assert find_predict_paths(str(lists)) == [str(tmp_path / "pics/b.png")]
+    assert find_predict_paths(str(lists)).paths == [str(tmp_path / "pics/b.png")]
 
 
 @pytest.mark.parametrize(
@@ -298,10 +298,10 @@ def test_predict_paths(tmp_path: Path) -> None:
         picture(tmp_path / "pics" / name)
     (tmp_path / "pics" / "readme.md").touch()
     everything = [str(tmp_path / "pics" / name) for name in ("b.png", "sub/a.JPG")]
-    assert find_predict_paths(str(tmp_path / "pics")) == everything
-    assert find_predict_paths(everything[0]) == everything[:1]
+    assert find_predict_paths(str(tmp_path / "pics")).paths == everything
+    assert find_predict_paths(everything[0]).paths == everything[:1]
     (tmp_path / "list.csv").write_text("path,note\npics/sub/a.JPG,x\n")
-    assert find_predict_paths(str(tmp_path / "list.csv")) == everything[1:]
+    assert find_predict_paths(str(tmp_path / "list.csv")).paths == everything[1:]
 
 
 def test_predict_paths_that_are_none(tmp_path: Path) -> None:

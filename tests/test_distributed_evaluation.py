@@ -153,7 +153,9 @@ class Evaluations:
             *run.glob(f"{command}*.csv"),
             *(run / "predictions").rglob("*"),
         ]
-        return {path.relative_to(run).as_posix(): path.read_bytes() for path in made if path.is_file()}
+        # these say when, and which process did what
+        kept = [path for path in made if path.name != "predictions.json" and path.suffix != ".jsonl"]
+        return {path.relative_to(run).as_posix(): path.read_bytes() for path in kept if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +256,7 @@ def test_a_part_of_the_predictions_was_asked_for(evaluations: Evaluations, tmp_p
     """`trainer.limit_predict_batches` leaves pictures out on purpose."""
     number = evaluations.jobs.index(("classification", 5, "predict"))
     run = shutil.copytree(evaluations.place(1, number), tmp_path / "runs" / "classification" / "version_0")
+    shutil.rmtree(run / "predictions")  # which would be gone on from
     pictures = evaluations.folder / "classification_5_pictures"
     words = ["predict", *TASKS["classification"].words, "--training.batch_size=2", "--ckpt_path=last"]
     limit = [

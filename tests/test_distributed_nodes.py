@@ -219,7 +219,9 @@ class Nodes:
             found = (disk / "runs" / "seen" / "version_0" / "predictions" / "masks").glob("*.png")
             masks += [path.name for path in found]
         assert sorted(masks) == [f"{number:02d}.png" for number in range(5)]
-        assert not list(self.folder.rglob(".part_*")) + list(self.folder.rglob(".of_*"))
+        assert not list(self.folder.rglob(".of_*"))
+        journals = [path.read_text() for path in (there / "journal").iterdir()]
+        assert sum(text.count('"path"') for text in journals) == 5, "those of the other nodes were brought"
         told = self.predict[0].out
         assert "the machines share no disk, so pictures named in predictions.csv lie elsewhere: " in told
         assert str(self.others[0]) in told

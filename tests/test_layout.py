@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predictions": {"figures"},
     "lightning_modules": {"models", "losses", "metrics", "optim"},
     "callbacks": {"figures", "inference", "metrics", "predictions"},
-    "inference": {"lightning_modules", "models", "datamodules"},
+    "inference": {"lightning_modules", "models", "datamodules", "metrics"},
     "inspection": {"datamodules", "figures", "metrics"},
     "reports": {"datamodules", "figures", "metrics"},
     "export": {"datamodules", "inference", "lightning_modules", "models", "metrics"},

@@ -16,8 +16,8 @@ from PIL import Image
 
 import inference
 from callbacks import PredictionWriter
-from callbacks.prediction_writer import output_names
 from errors import LoupeError
+from predictions import output_names
 
 Loupe = Callable[..., Any]
 QUICK = [
@@ -205,22 +205,24 @@ def test_results_are_on_disk_as_they_come(
         *rest: Any,
     ) -> None:
         real(self, trainer, module, outputs, batch, batch_idx, *rest)
-        lines = sum(len(p.read_text().splitlines()) - 1 for p in self.directory.glob(".part_*.csv"))
-        seen.append((lines, len(list((self.directory / "masks").glob("*.png")))))
+        folder = self.folder.path
+        lines = sum(len(p.read_text().splitlines()) for p in folder.glob("journal/*.jsonl"))
+        seen.append((lines, len(list((folder / "masks").glob("*.png")))))
         if batch_idx == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(PredictionWriter, "on_predict_batch_end", stop)
     predict(tmp_path / "in", "training.batch_size=2", code=130)
-    assert seen == [(2, 2), (4, 4)]
+    assert all(lines <= masks for lines, masks in seen), "noted down once it is there"
     predictions = Path("runs/copy/version_0/predictions")
+    assert len((predictions / "journal" / "0.jsonl").read_text().splitlines()) == 4, "what was begun is finished"
     assert (
         len(list((predictions / "masks").glob("*.png"))) == 4
         and not (predictions / "predictions.csv").exists()
     )
     monkeypatch.setattr(PredictionWriter, "on_predict_batch_end", real)
     assert len(table(predict(tmp_path / "in", "training.batch_size=2"))) == 5  # a second try is whole
-    assert not list(predictions.glob(".part*"))
+    assert not list(predictions.glob(".*"))
 
 
 paths = st.lists(
