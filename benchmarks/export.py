@@ -99,7 +99,7 @@ def resizing(folder: Path) -> list[str]:
         picture = torch.randint(0, 256, (1, 3, *hw), dtype=torch.uint8)
         whole = cpu_ms(lambda picture=picture: runtime(picture.numpy()), 7)
         resample = Resample(module.input_contract)
-        alone = cpu_ms(lambda picture=picture: resample(picture), 7)
+        alone = cpu_ms(lambda picture=picture, resample=resample: resample(picture), 7)
         lines.append(
             f"cls_mobilenetv3, any size, {hw[0]}x{hw[1]}: {whole:.1f} ms; PyTorch resizes in {alone:.1f} ms"
         )

@@ -15,6 +15,7 @@ from callbacks.prediction_folder import PredictionFolder, refuse_miscount, told_
 from callbacks.prediction_gathering import Report, done_anywhere, first_does, gather, is_elsewhere
 from callbacks.prediction_lines import PredictionLines, told
 from callbacks.run_directory import RunDirectory
+from inference.roi_found import with_region
 from predictions import (
     Background,
     Inputs,
@@ -157,9 +158,14 @@ class PredictionWriter(Callback):
         """Hand a batch to the threads, and note down what they have written."""
         assert self._outputs is not None
         sizes = dict(zip(batch["index"].tolist(), batch["size_hw_px"].tolist(), strict=True))
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        seen = data.view.windows and zip(batch["index"].tolist(), batch["window_px"].tolist(), strict=True)
+        windows = dict(seen) if seen else None
         with told_of_disk():
             for prediction in outputs:
                 index = int(self._pending[prediction["index"]])
+                if windows is not None:
+                    prediction = with_region(prediction, windows[prediction["index"]])
                 height, width = sizes[prediction["index"]]
                 path, name = self._inputs[index], self._names[index]
                 self._background.put(

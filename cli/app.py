@@ -31,7 +31,7 @@ from cli.vertex import fetched_checkpoint, vertex_uploads
 from cli.vocabulary import Training
 from datamodules import LoupeDataModule
 from errors import LoupeError
-from inference import resolve_region, taking_over
+from inference import create_looks, resolve_region, taking_over
 from lightning_modules import LoupeModule
 from optim import SCHEDULES
 
@@ -210,6 +210,7 @@ class LoupeCLI(LightningCLI):
         """Those of this command that come from other sections than `training`."""
         section, trains = self.config_init[str(self.subcommand)], self.subcommand == "fit"
         region = resolve_region(section["roi"], self.checkpoint or None, trains=trains, path=path)
+        create_looks(section["inference"])  # refuses what means nothing
         self.uses = Uses(self.request.command, section["inference"], region)
         found = self.uses.callbacks()
         if self.request.command == "predict":

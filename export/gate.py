@@ -73,13 +73,13 @@ class ExportResult:
             rows.append(
                 ("regions differ", f"{parity.windows_differ} by a pixel; only in the {parity.metric}")
             )
+        one = "" if speed["one_thread_ms"] is None else f"{speed['one_thread_ms']:.1f} ms on one thread, "
         rows.append(("size", f"{self.content['size_bytes'] / 1e6:.2f} MB"))
         rows.append(
             (
                 "one picture",
-                f"{speed['one_thread_ms']:.1f} ms on one thread, {speed['all_threads_ms']:.1f} on "
-                f"{speed['threads']}; PyTorch {speed['pytorch_one_thread_ms']:.1f} on one "
-                f"({speed['picture_hw'][0]}x{speed['picture_hw'][1]})",
+                f"{one}{speed['all_threads_ms']:.1f} ms on {speed['threads']} threads; PyTorch "
+                f"{speed['pytorch_one_thread_ms']:.1f} ms on one ({speed['picture_hw'][0]}x{speed['picture_hw'][1]})",
             )
         )
         end = (
@@ -122,6 +122,11 @@ def export_model(
         LoupeError: options that do not go together, a missing package, a model that cannot be exported, no pictures.
     """
     check_options(options)
+    if region is not None and options.format == "litert":
+        raise LoupeError(
+            "export.format=litert cannot take the cropper in front (roi): its converter has no 64-bit floats, which "
+            "the letterbox of a window needs; use onnx, torch_export or executorch, or export the two models apart"
+        )
     folder = Path(folder)
     stem = f"{name}_int8" if options.int8.enabled else name
     artefact = folder / f"{stem}{FORMATS[options.format]}"

@@ -22,7 +22,8 @@ _WARM_UP, _LEAST_RUNS, _MOST_RUNS, _BUDGET_S = 2, 3, 30, 2.0
 def measure_latency(program: Program, format: str, path: Path, image: np.ndarray) -> dict[str, Any]:
     """Medians for one picture (1, C, H, W), from pixels to answers, in ms: one thread, and all that are allowed.
 
-    Of the file in its runtime, and of the same program in PyTorch.
+    Of the file in its runtime, and of the same program in PyTorch. ExecuTorch cannot be told its number of threads from
+    Python, so its ``one_thread_ms`` is None.
     """
     threads = usable_cores()
     found: dict[str, Any] = {
@@ -31,8 +32,11 @@ def measure_latency(program: Program, format: str, path: Path, image: np.ndarray
         "threads": threads,
     }
     for name, count in (("one_thread_ms", 1), ("all_threads_ms", threads)):
-        runtime = load_runtime(format, path, program.names, count)
-        found[name] = median_ms(lambda runtime=runtime: runtime(image))
+        if format == "executorch" and name == "one_thread_ms":
+            found[name] = None
+        else:
+            runtime = load_runtime(format, path, program.names, count)
+            found[name] = median_ms(lambda runtime=runtime: runtime(image))
     tensor = torch.from_numpy(image)
     with torch_threads(1), torch.inference_mode():
         found["pytorch_one_thread_ms"] = median_ms(lambda: program(tensor))

@@ -204,6 +204,9 @@ class Resample(nn.Module):
         self.maps = maps
         fixed = self._way(*picture_size, None)._asdict() if picture_size else {}
         for name, value in fixed.items():
+            # contiguous, since ExecuTorch 1.5.1 loses track of other constants that no state dict holds; mended by
+            # https://github.com/pytorch/executorch/pull/22901
+            value = None if value is None else value.contiguous()
             self.register_buffer(f"fixed_{name}", value, persistent=False)
 
     def forward(self, image: Tensor, window: Tensor | None = None) -> tuple[Tensor, Way]:

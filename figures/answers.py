@@ -30,6 +30,7 @@ class Answer:
         found: Whether that is confidence enough.
         labels: The names that are answered, none where no class was likely enough.
         probs: (name, 0..1) of classes, the likeliest first.
+        seen: x1, y1, x2, y2 of the part that the model was shown, pixels; None: all of it.
     """
 
     mask: np.ndarray | None = None
@@ -38,6 +39,7 @@ class Answer:
     found: bool = True
     labels: tuple[str, ...] = ()
     probs: tuple[tuple[str, float], ...] = ()
+    seen: tuple[float, float, float, float] | None = None
 
 
 def draw_answer(
@@ -64,7 +66,10 @@ def draw_answer(
         labels = labels_at(answer.mask, size)
         picture = paint_mask(np.asarray(picture), labels, len(class_names) > 2, line_px=line_px - 1)
     if answer.box is not None:
-        _draw_box(picture, answer, (width, height), line_px)
+        corners = _corners(picture, answer.box, (width, height), line_px)
+        _draw_box(picture, corners, line_px, dashed=not answer.found)
+    if answer.seen is not None and tuple(answer.seen) != (0, 0, width, height):
+        _draw_box(picture, _corners(picture, answer.seen, (width, height), line_px), line_px, dashed=True)
     sheet = Image.new("RGB", (picture.width, picture.height + strip.height), _GROUND)
     sheet.paste(picture, (0, 0))
     sheet.paste(strip, (0, picture.height))
@@ -86,16 +91,20 @@ def _line(text_px: int) -> int:
     return round(text_px * 1.6)
 
 
-def _draw_box(picture: Image.Image, answer: Answer, size: tuple[int, int], line_px: int) -> None:
-    assert answer.box is not None
+def _corners(
+    picture: Image.Image, box: Sequence[float], size: tuple[int, int], inset: int
+) -> list[tuple[float, float]]:
+    """The way around a box of a picture of ``size`` (width, height), on ``picture``."""
+    x1, x2 = (min(max(x / size[0], 0), 1) * (picture.width - 1 - 2 * inset) + inset for x in box[::2])
+    y1, y2 = (min(max(y / size[1], 0), 1) * (picture.height - 1 - 2 * inset) + inset for y in box[1::2])
+    return [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
+
+
+def _draw_box(
+    picture: Image.Image, corners: list[tuple[float, float]], line_px: int, *, dashed: bool
+) -> None:
     draw = ImageDraw.Draw(picture)
-    inset = line_px
-    x1, x2 = (min(max(x / size[0], 0), 1) * (picture.width - 1 - 2 * inset) + inset for x in answer.box[::2])
-    y1, y2 = (
-        min(max(y / size[1], 0), 1) * (picture.height - 1 - 2 * inset) + inset for y in answer.box[1::2]
-    )
-    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
-    if not answer.found:
+    if dashed:
         for ink, wide in (((0, 0, 0), line_px + 2), (PREDICTION, line_px)):
             draw_dashed(draw, corners, ink, wide)
         return

@@ -13,6 +13,7 @@ from inference.response import create_response
 from inference.roi import Region, resolve_region
 from inference.roi_window import roi_window
 from inference.tile_difference import TileDifference, tile_difference
+from inference.views import create_looks
 
 __all__ = [
     "Calibrate",
@@ -23,6 +24,7 @@ __all__ = [
     "TileDifference",
     "Tiles",
     "calibration_lines",
+    "create_looks",
     "create_response",
     "file_fingerprint",
     "load",

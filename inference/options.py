@@ -33,8 +33,8 @@ class Inference:
         scales: Factors of the size that the network sees; with several the mean of the probabilities is taken.
         ensemble: Further checkpoints of the same task, classes and input; the mean of the probabilities is taken.
         tiles: Segment large pictures in tiles.
-        full_size: `validate` and `test` score masks at the pictures' own size, as `predict` gives them, one picture at a
-            time, instead of at the network's; always so with tiles, `roi` or thresholds of `calibrate`.
+        full_size: `validate` and `test` score masks at the pictures' own size, as `predict` gives them, one picture at
+            a time, not at the network's; always so with tiles, `roi` or thresholds of `calibrate`.
         compare: `validate` and `test` also score the plain model, and tell what the above and `roi` gain.
     """
 

@@ -13,6 +13,7 @@ from inference.members import restored
 from inference.options import Inference, Roi
 from inference.response import create_response
 from inference.roi import Region, resolve_region
+from inference.roi_found import with_region
 from lightning_modules import LoupeModule
 
 __all__ = ["Predictor", "load"]
@@ -64,7 +65,8 @@ class Predictor:
         """The prediction for a file, or for an upright RGB array (H, W, 3) or grey (H, W), uint8.
 
         Returns a dict with ``row``, what ``predictions.csv`` holds (a classifier's probabilities, a cropper's box), and
-        for a segmenter ``mask``: uint8 (H, W) class numbers at the size of the picture.
+        for a segmenter ``mask``: uint8 (H, W) class numbers at the size of the picture; behind a cropper also ``seen``,
+        the part that the model was shown.
         """
         window = None if self.region is None else self.region.window_of(picture)
         sample, _ = self.reader.sample(picture, window=window)
@@ -73,6 +75,8 @@ class Predictor:
         batch["valid"] = torch.ones(1, dtype=torch.bool, device=self.device)
         with torch.autocast(self.device.type, dtype=self._half(), enabled=self.mixed):
             (prediction,) = self.module.predict_step(batch, 0)
+        if self.region is not None:
+            prediction = with_region(prediction, batch["window_px"][0].tolist())
         return {name: value for name, value in prediction.items() if name != "index"}
 
     def _half(self) -> torch.dtype:

@@ -1,14 +1,15 @@
 """The regions of interest of many pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-__all__ = ["Found"]
+__all__ = ["Found", "with_region"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,19 @@ class Found:
         if left := int((read & ~cropped).sum()):
             line += f", {left} whole (confidence below {threshold:g})"
         return line + (f", {(~read).sum()} not read" if not read.all() else "")
+
+
+def with_region(prediction: Mapping[str, Any], window: Sequence[int]) -> dict[str, Any]:
+    """A prediction that also tells which part of the picture was seen.
+
+    Args:
+        prediction: What docs/batch.md calls one.
+        window: Top, left, height and width, pixels of the upright picture.
+
+    Returns:
+        The same with ``seen``, x1, y1, x2, y2, and the columns ``roi_x1`` to ``roi_y2`` in its row.
+    """
+    top, left, height, width = window
+    seen = (left, top, left + width, top + height)
+    columns = dict(zip(("roi_x1", "roi_y1", "roi_x2", "roi_y2"), seen, strict=True))
+    return {**prediction, "row": {**prediction["row"], **columns}, "seen": seen}

@@ -123,7 +123,9 @@ class SegmentationModule(LoupeModule):
     ) -> dict[str, Any]:
         thresholds = self.calibration.thresholds
         mask, counts, probs = original_mask(strips, batch, position, thresholds, with_probs=self.gives_probs)
-        named = zip(self.class_names or [], (counts / mask.numel()).tolist(), strict=False)
+        shares = (counts / mask.numel()).tolist()
+        names = self.class_names or []
+        named = zip(names, shares[-len(names) :], strict=True)  # one channel has a background without a name
         row = {f"share_{name}": round(share, 6) for name, share in named}
         return {"row": row, "mask": mask.cpu().numpy()} | ({} if probs is None else {"probs": probs.numpy()})
 

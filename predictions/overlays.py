@@ -18,9 +18,9 @@ def answer_of(prediction: Mapping[str, Any], *, threshold: float) -> Answer:
         prediction: Of any task.
         threshold: From which confidence on an object was found.
     """
-    row = prediction["row"]
+    row, seen = prediction["row"], prediction.get("seen")
     if "mask" in prediction:
-        return Answer(mask=prediction["mask"])
+        return Answer(mask=prediction["mask"], seen=seen)
     if "x1" in row:
         x1, y1, x2, y2 = (float(row[key]) for key in ("x1", "y1", "x2", "y2"))
         confidence = float(row["confidence"])
@@ -28,7 +28,7 @@ def answer_of(prediction: Mapping[str, Any], *, threshold: float) -> Answer:
     probs = [(name.removeprefix("prob_"), value) for name, value in row.items() if name.startswith("prob_")]
     several = str(row.get("labels", ""))
     labels = (str(row["label"]),) if "label" in row else tuple(name for name in several.split(";") if name)
-    return Answer(labels=labels, probs=tuple(sorted(probs, key=lambda entry: -entry[1])))
+    return Answer(labels=labels, probs=tuple(sorted(probs, key=lambda entry: -entry[1])), seen=seen)
 
 
 def write_overlay(file: Path, image: np.ndarray, answer: Answer, class_names: Sequence[str]) -> None:
