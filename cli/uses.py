@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from callbacks import Answers, Regions
 from datamodules import LoupeDataModule
 from errors import LoupeError
-from inference import Inference, Region, file_fingerprint
+from inference import Inference, Region, check_members, file_fingerprint
 from lightning_modules import LoupeModule
 
 __all__ = ["Uses"]
@@ -63,6 +63,7 @@ class Uses:
         """Have the datamodule show pictures as these answers want them."""
         if self.command in ("fit", "calibrate"):
             return
+        check_members(self.inference.ensemble, model)
         tiles = self.inference.tiles
         data.view.scale = float(tiles.scale) if tiles.enabled else None
         # scores at the pictures' own size: only these are the same with and without, and thresholds are for these

@@ -5,7 +5,7 @@ from inference.calibrated_file import store_calibration
 from inference.calibration import run_calibration
 from inference.calibration_lines import calibration_lines
 from inference.checkpoint import file_fingerprint, not_as_written, read_checkpoint, taking_over
-from inference.members import load_module
+from inference.members import check_members, load_module
 from inference.options import Inference, Roi, Tiles
 from inference.predictor import Predictor, load
 from inference.receptive_field import receptive_field
@@ -24,6 +24,7 @@ __all__ = [
     "TileDifference",
     "Tiles",
     "calibration_lines",
+    "check_members",
     "create_looks",
     "create_response",
     "file_fingerprint",

@@ -1,7 +1,7 @@
 """A trained module from its checkpoint, and the members of an ensemble, which must be of one kind."""
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from errors import LoupeError
 from inference.checkpoint import read_checkpoint, taking_over
 from lightning_modules import LoupeModule
 
-__all__ = ["load_module", "restored"]
+__all__ = ["check_members", "load_module", "restored"]
 
 #: Parts of the input contract that members share, and what is meant where a checkpoint does not say.
 _CONTRACT: Mapping[str, Any] = {
@@ -35,6 +35,12 @@ def load_module(checkpoint: str | Path, *, like: LoupeModule | None = None) -> L
     if like is not None:
         _refuse_unlike(content["loupe"], like, checkpoint)
     return restored(content, checkpoint)
+
+
+def check_members(checkpoints: Sequence[str], like: LoupeModule) -> None:
+    """Raise the LoupeError that `load_module` would raise for any of them, before anything else is done."""
+    for checkpoint in checkpoints:
+        _refuse_unlike(read_checkpoint(checkpoint)["loupe"], like, checkpoint)
 
 
 def restored(content: Mapping[str, Any], checkpoint: str | Path) -> LoupeModule:
