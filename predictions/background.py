@@ -49,11 +49,11 @@ class Background(Generic[T]):
         return results
 
     def close(self) -> list[T]:
-        """End after an error: what was begun is finished, what was not is not; returns what went well."""
+        """End after an error: what was given is finished, a few pictures a thread; returns what went well."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=True)
             self._pool = None
-        done = [job for job in self._jobs if job.done() and not job.cancelled() and job.exception() is None]
+        done = [job for job in self._jobs if job.exception() is None]
         results = [*self._results, *(job.result() for job in done)]
         self._jobs.clear()
         self._results = []
