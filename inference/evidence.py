@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import softplus
-from torch.utils.hooks import RemovableHandle
 
+from inference.outputs_watch import OutputsWatch
 from inference.temperature import Kind
 from inference.thresholds import ValueCounts
 from metrics import PixelSample
@@ -103,16 +103,15 @@ def folds_of(data: Any, part: str) -> Folds:
     return Folds(samples[part].columns.get("group") if samples is not None else None)
 
 
-class PixelWatch(Callback):
+class PixelWatch(OutputsWatch):
     """Keeps of a segmenter's validation what `evidence_of` needs, from the forward pass that is scored.
 
     See `metrics.PixelSample`: at most 2,000 pixels a picture, 2 million in all, and 10 million numbers.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.sample: PixelSample | None = None
-        self._outputs: Tensor | None = None
-        self._handle: RemovableHandle | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make room, and look at what the module gives."""
@@ -125,11 +124,7 @@ class PixelWatch(Callback):
         share = min(_OF_A_PICTURE, _PIXELS // pictures, _NUMBERS // (pictures * classes))
         self.sample = PixelSample(classes, per_picture=max(1, share), folds=FOLDS).to(pl_module.device)
         self._fold = folds_of(data, "val")
-
-        def keep(_: Any, __: Any, outputs: Tensor) -> None:
-            self._outputs = outputs
-
-        self._handle = pl_module.register_forward_hook(keep)
+        super().on_validation_start(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -141,16 +136,9 @@ class PixelWatch(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the batch that was just scored."""
-        if self.sample is not None and self._outputs is not None:
+        if self.sample is not None and self.outputs is not None:
             index = batch["index"]
-            self.sample.update(self._outputs, batch["mask"], index, batch["valid"], self._fold(index))
-            self._outputs = None
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look no more."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+            self.sample.update(self.outputs, batch["mask"], index, batch["valid"], self._fold(index))
 
     def seen(self) -> dict[str, Tensor] | None:
         """What `PixelSample.compute` gives; None where the task is another."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from inference.evidence import FOLDS, folds_of
+from inference.outputs_watch import OutputsWatch
 from inference.response import Response
 from inference.views import Look
 from lightning_modules import LoupeModule
@@ -47,22 +47,17 @@ def original_pixels(
     return watch.sample.compute()
 
 
-class _Watch(Callback):
+class _Watch(OutputsWatch):
     def __init__(self, temperature: float) -> None:
+        super().__init__()
         self.temperature = temperature
-        self._outputs: Tensor | None = None
-        self._handle: RemovableHandle | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module: Any = pl_module
         self.sample = PixelSample(2, per_picture=1, folds=FOLDS).to(pl_module.device)
         self._fold = folds_of(trainer.datamodule, "val")  # pyright: ignore[reportAttributeAccessIssue]
         module.answer_with(Response([(module.network, self.temperature)], [Look()], module.link))
-
-        def keep(_: Any, __: Any, outputs: Tensor) -> None:
-            self._outputs = outputs
-
-        self._handle = pl_module.register_forward_hook(keep)
+        super().on_validation_start(trainer, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -74,8 +69,8 @@ class _Watch(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         module: Any = pl_module
-        assert self._outputs is not None and len(self._outputs) == 1, "whole masks come one at a time"
-        probs = two_classes(module.link.probs(self._outputs.detach()))[0]
+        assert self.outputs is not None and len(self.outputs) == 1, "whole masks come one at a time"
+        probs = two_classes(module.link.probs(self.outputs))[0]
         size, window = batch["size_hw_px"][0].tolist(), batch["window_px"][0].tolist()
         fold = self._fold(batch["index"])
         for top, rows in original_strips([(0, probs)], batch["to_original"][0], size, window):
@@ -83,9 +78,3 @@ class _Watch(Callback):
             tiny = torch.finfo(rows.dtype).tiny
             logits = rows.clamp(min=tiny).log()[None]
             self.sample.update(logits, truth, batch["index"], batch["valid"], fold, draws=False)
-        self._outputs = None
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None

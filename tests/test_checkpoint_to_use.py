@@ -47,8 +47,8 @@ def test_a_config_goes_all_the_way(name: str, loupe: Callable[..., Any]) -> None
     assert len(rows) == len(list(pictures.glob("*.png"))) > 5
     if kind == "seg":
         for row in rows:
-            mask = Image.open(run / "predictions" / row["mask"])
-            assert mask.size == Image.open(row["path"]).size and mask.mode == "P"
+            with Image.open(run / "predictions" / row["mask"]) as mask, Image.open(row["path"]) as whole:
+                assert mask.size == whole.size and mask.mode == "P"
 
     assert loupe("export", *use, "--format=onnx").code == 0
     artefact = run / "export" / "model.onnx"

@@ -215,7 +215,9 @@ def test_results_are_on_disk_as_they_come(
     predict(tmp_path / "in", "training.batch_size=2", code=130)
     assert all(lines <= masks for lines, masks in seen), "noted down once it is there"
     predictions = Path("runs/copy/version_0/predictions")
-    assert len((predictions / "journal" / "0.jsonl").read_text().splitlines()) == 4, "what was given is finished"
+    assert len((predictions / "journal" / "0.jsonl").read_text().splitlines()) == 4, (
+        "what was given is finished"
+    )
     assert (
         len(list((predictions / "masks").glob("*.png"))) == 4
         and not (predictions / "predictions.csv").exists()

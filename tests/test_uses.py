@@ -1,4 +1,4 @@
-"""What the sections `inference`, `predictions`, `calibration` and `export` do on the command line, and what they leave."""
+"""What the sections `inference`, `predictions`, `calibration` and `export` do on the command line."""
 
 from __future__ import annotations
 
