@@ -14,7 +14,7 @@ from torch import Tensor
 from callbacks.gallery import Gallery
 from callbacks.grad_cam import class_activation
 from callbacks.picture_loggers import log_picture, shows_pictures
-from callbacks.shown_samples import as_shown
+from callbacks.shown_samples import as_shown, of_one_size
 from figures import draw_sheet
 
 __all__ = ["SHOWN_KEYS", "WORST_KEPT", "SamplesOnShow", "chosen_for", "paths_of", "short_name"]
@@ -106,6 +106,8 @@ class SamplesOnShow(Callback):
         if "mask" in samples:
             samples["mask"] = samples["mask"].to(torch.uint8)  # an eighth of the memory
         samples |= {key: value for key, value in outputs.items() if key not in ("badness", "uncertainty")}
+        if "whole_mask" in batch:
+            samples = of_one_size(samples)
         none = torch.full_like(outputs["badness"], -torch.inf)
         place = torch.where(torch.isin(batch["index"], self._same), -batch["index"].to(none.dtype), none)
         ranks = {"same": place, "worst": outputs["badness"], "uncertain": outputs["uncertainty"]}

@@ -5,10 +5,38 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from figures import BoxShown, ClassShown, MaskShown
+from figures.shown import VOID
 
-__all__ = ["as_shown", "picture_of"]
+__all__ = ["as_shown", "of_one_size", "picture_of"]
+
+_SIDE = 448  # pixels
+_GREY = 114
+_AROUND = {"image": _GREY, "mask": VOID, "predicted_mask": 0}
+
+
+def of_one_size(samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A batch of pictures of any size, their masks and what else there is, shrunk to 448 pixels a side at most.
+
+    Pictures that come in sizes of their own are kept beside each other, and may be huge: shapes are those of a square,
+    the picture at its upper left, grey and void around.
+    """
+    found = dict(samples)
+    for key, around in _AROUND.items():
+        if key not in samples:
+            continue
+        value = samples[key] if samples[key].ndim == 4 else samples[key][:, None]
+        scale = min(1.0, _SIDE / max(value.shape[2:]))
+        size = [max(1, round(side * scale)) for side in value.shape[2:]]
+        if scale < 1:
+            # the nearest of bytes, or of floats: a thumbnail needs no more, and a huge picture no second copy
+            value = functional.interpolate(value, size=size, mode="nearest")
+        fill = around / 255 if key == "image" and value.is_floating_point() else around
+        value = functional.pad(value, (0, _SIDE - size[1], 0, _SIDE - size[0]), value=fill)
+        found[key] = value if samples[key].ndim == 4 else value[:, 0]
+    return found
 
 
 def picture_of(image: Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ from cli.options import check_loss, check_typed_block
 from cli.parser import LoupeParser
 from cli.predicting import prediction_writer
 from cli.resume import check_epochs, open_checkpoint, tell_differences
-from cli.sections import add_sections
+from cli.sections import add_sections, refuse_disabled
 from cli.trainer import trainer_arguments, trial_arguments
 from cli.uses import Uses
 from cli.vertex import fetched_checkpoint, vertex_uploads
@@ -210,6 +210,7 @@ class LoupeCLI(LightningCLI):
         """Those of this command that come from other sections than `training`."""
         section, trains = self.config_init[str(self.subcommand)], self.subcommand == "fit"
         region = resolve_region(section["roi"], self.checkpoint or None, trains=trains, path=path)
+        refuse_disabled(section)
         create_looks(section["inference"])  # refuses what means nothing
         self.uses = Uses(self.request.command, section["inference"], region)
         found = self.uses.callbacks()
@@ -234,7 +235,7 @@ class LoupeCLI(LightningCLI):
             self.model.adopt(card)
             if self.subcommand == "predict":
                 self.datamodule.adopt(card)
-        self.uses.look(self.datamodule, self.model)
+        self.uses.look(self.datamodule, self.model, str(self._get(self.config_init, "ckpt_path") or ""))
         if self.request.command == "fit":
             self.check_monitor()
 

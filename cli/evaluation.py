@@ -27,11 +27,12 @@ def evaluate(
         data: The datamodule.
         run: Where the gain is kept, as ``test_gain.json`` or ``validate_gain.json``.
     """
-    if not uses.compares or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-        evaluate_once()
-        return
     callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     kept = [c for c in callbacks if isinstance(c, (EvaluationRecord, ScoresFile))]
+    # trainer.barebones keeps no scores that could be compared
+    if not uses.compares or not kept or trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        evaluate_once()
+        return
     print_once(f"the plain model first, then with {uses.label}")
     try:
         for callback in kept:
@@ -49,7 +50,8 @@ def evaluate(
 
 
 def _tell(plain: Path, asked: Path, uses: Uses, run: RunDirectory) -> None:
-    gain = measure_gain(plain, asked)
+    # a segmenter's loss is of the pixels that its network sees: of other ones in tiles, or behind a cropper
+    gain = measure_gain(plain, asked, leave_out=("loss",) if uses.sees_otherwise else ())
     path = run.path / f"{uses.command}_gain.json"
     content = {"asked": uses.label, "settings": uses.facts(), "scores": gain.as_dict()}
     write_atomically(path, json.dumps(content, indent=2) + "\n")

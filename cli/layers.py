@@ -30,6 +30,15 @@ COMMAND_LINE = "the command line"
 #: Sections about the use of a trained model; `cli.sections` says what is in them.
 USES = ("roi", "inference", "predictions", "calibration", "export")
 _SECTIONS = ("training", "trainer", "model", "data", "run", *USES)
+_EXAMPLES = {
+    "roi": "roi.checkpoint=FILE",
+    "inference": "inference.flips=both",
+    "predictions": "predictions.overlays=true",
+    "calibration": "calibration.metric=f1",
+    "export": "export.format=onnx",
+}
+#: Their blocks with an on/off switch; ``inference.tiles: true`` is short for ``{enabled: true}``.
+SWITCHES = ("inference.tiles", "export.int8")
 #: Commands that take the settings of another: check looks at what fit would do.
 PARSED_AS = {"check": "fit", "calibrate": "validate", "export": "validate"}
 #: Shorter names of settings in the section that a command is about: `export --format onnx`.
@@ -172,6 +181,11 @@ def _read_file(path: Path) -> Layer:
         for inside in (data, data.get("init_args")):
             if isinstance(inside, dict):
                 spell_out(inside, f"in {path}")
+    for switch in SWITCHES:
+        section, block = switch.split(".")
+        holder = values.get(section)
+        if isinstance(holder, dict) and isinstance(holder.get(block), bool):
+            holder[block] = {"enabled": holder[block]}
     return Layer(str(path), values)
 
 
@@ -179,7 +193,16 @@ def _in_section(command: str, key: str) -> str:
     section, names = _OWN_SECTION.get(command, ("", ()))
     if key not in names:
         return key
-    return f"{section}.int8.enabled" if key == "int8" else f"{section}.{key}"
+    return f"{section}.{key}"
+
+
+def _of_section(key: str, text: str | None) -> tuple[str, str | None]:
+    """A setting of the sections of use, with the switch of a block spelled out; LoupeError for a section as a value."""
+    if text is None or text.lstrip().startswith("{"):
+        return key, text
+    if key in USES:
+        raise LoupeError(f"--{key}: expected settings, as in --{_EXAMPLES[key]}, got '{text}'")
+    return (f"{key}.enabled", text) if key in SWITCHES else (key, text)
 
 
 def _pass_on(request: Request, key: str, text: str | None) -> None:
@@ -202,7 +225,7 @@ def read_request(words: Sequence[str], default: Path) -> Request:
     ours: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for given, text in _settings(words[1:]):
-        key = spelled_out(_in_section(request.command, given))
+        key, text = _of_section(spelled_out(_in_section(request.command, given)), text)
         if spelled.setdefault(key, given) != given and key != given.replace(".init_args", ""):
             raise LoupeError(
                 f"--{spelled[key]} and --{given} on the command line are two names of one value; keep one"

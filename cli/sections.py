@@ -1,15 +1,18 @@
 """The sections of a config that say how a trained model is used: in every command, and in the saved config."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from errors import LoupeError
 from export import Export
 from inference import Calibrate, Inference, Roi
 from predictions import Predictions
 
-__all__ = ["SECTIONS", "add_sections", "leave_out_defaults"]
+__all__ = ["SECTIONS", "add_sections", "leave_out_defaults", "refuse_disabled"]
 
 SECTIONS: dict[str, type] = {
     "roi": Roi,
@@ -32,6 +35,23 @@ def leave_out_defaults(config: Namespace) -> None:
         given = config.get(name)
         if given is not None and _plain(given) == _plain(section()):
             config.pop(name)
+
+
+def refuse_disabled(config: Mapping[str, Any]) -> None:
+    """LoupeError for a setting in a block of these sections that is off, where it would have no effect."""
+    for name in SECTIONS:
+        for block in dataclasses.fields(config[name]):
+            value = getattr(config[name], block.name)
+            if not dataclasses.is_dataclass(value) or getattr(value, "enabled", True):
+                continue
+            for field in dataclasses.fields(value):
+                default = getattr(type(value)(), field.name)
+                if getattr(value, field.name) != default:
+                    key = f"{name}.{block.name}"
+                    raise LoupeError(
+                        f"{key}.{field.name} is set, but {key} is off, so it would have no effect; "
+                        f"add {key}.enabled=true or remove {key}.{field.name}"
+                    )
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from callbacks import (
     PICTURE_LOGGERS,
+    Answers,
     AtomicCheckpointIO,
     EvaluationRecord,
     ExponentialMovingAverage,
@@ -113,7 +114,7 @@ def trainer_arguments(
         skips = {"on_nonfinite=skip": training.on_nonfinite == "skip"}
         refuse_without_effect("trainer.barebones=true", skips)
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
-        kept = [c for c in ours if isinstance(c, (ExponentialMovingAverage, Regions))]
+        kept = [c for c in ours if isinstance(c, (ExponentialMovingAverage, Regions, Answers))]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
         arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments

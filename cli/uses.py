@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from callbacks import Answers, Regions
+from cli.messages import print_once
 from datamodules import LoupeDataModule
 from errors import LoupeError
 from inference import Inference, Region, check_members, file_fingerprint
@@ -50,6 +51,16 @@ class Uses:
         return ", ".join(parts)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether this command is about one network as it is: a fit, and what is measured of its probabilities."""
+        return self.command in ("fit", "check", "calibrate")
+
+    @property
+    def sees_otherwise(self) -> bool:
+        """Whether the network sees other pixels than in a whole picture at its size."""
+        return self.inference.tiles.enabled or self.region is not None
+
+    @property
     def compares(self) -> bool:
         """Whether this command also scores the plain model."""
         return self.command in ("validate", "test") and bool(self.inference.compare) and bool(self.label)
@@ -57,17 +68,19 @@ class Uses:
     def callbacks(self) -> list[Callback]:
         """Those that have the model asked so; a fit knows the region only, a calibration is of one network."""
         found: list[Callback] = [] if self.region is None else [Regions(self.region)]
-        return found if self.command in ("fit", "calibrate") else [*found, Answers(self.inference)]
+        return found if self.is_plain else [*found, Answers(self.inference)]
 
-    def look(self, data: LoupeDataModule, model: LoupeModule) -> None:
-        """Have the datamodule show pictures as these answers want them."""
-        if self.command in ("fit", "calibrate"):
+    def look(self, data: LoupeDataModule, model: LoupeModule, checkpoint: str) -> None:
+        """Have the datamodule show pictures as these answers want them; LoupeError for members that do not fit."""
+        if self.is_plain:
+            if self.command == "calibrate" and self.label.removesuffix("roi"):
+                print_once("note: a calibration is of one network; what inference asks is left out of it")
             return
-        check_members(self.inference.ensemble, model)
+        check_members(self.inference.ensemble, model, self.region, checkpoint)
         tiles = self.inference.tiles
         data.view.scale = float(tiles.scale) if tiles.enabled else None
         # scores at the pictures' own size: only these are the same with and without, and thresholds are for these
-        decides = tiles.enabled or self.region is not None or model.calibration.thresholds is not None
+        decides = self.sees_otherwise or model.calibration.thresholds is not None
         if "mask" in data.gives:
             data.view.full_size = decides or self.inference.full_size
         elif self.inference.full_size:

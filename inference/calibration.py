@@ -64,6 +64,14 @@ def run_calibration(
             without a picture, outputs that are NaN.
     """
     options.check()
+    limit = (
+        trainer.limit_val_batches
+    )  # fast_dev_run and overfit_batches are told by it, too; 1 is a batch, 1.0 all
+    if isinstance(limit, int) or limit != 1.0:
+        raise LoupeError(
+            "calibrate needs the whole validation part, which the trainer cuts short; leave out "
+            "trainer.limit_val_batches, trainer.overfit_batches and trainer.fast_dev_run"
+        )
     card = read_checkpoint(checkpoint_path)["loupe"]
     _rule(options, module, len(card["class_names"]), bool(card.get("multi_label")))
     module.calibration = Calibration()
@@ -128,7 +136,8 @@ def calibrate(
     notes = _few(evidence)
     temperature = 1.0
     if options.temperature:
-        temperature, note = _bounded(fit_temperature(evidence.logits, evidence.target, kind=evidence.kind))
+        found = fit_temperature(evidence.logits, evidence.target, kind=evidence.kind)
+        temperature, note = _bounded(found, has_errors=_has_errors(evidence))
         notes += note
     figures: dict[str, Any] = {
         "part": "val",
@@ -164,11 +173,20 @@ def _few(evidence: Evidence) -> list[str]:
     return [text] if few else []
 
 
-def _bounded(temperature: float) -> tuple[float, list[str]]:
+def _has_errors(evidence: Evidence) -> bool:
+    """Whether any answer is wrong; where none is, no temperature is low enough."""
+    if evidence.kind == "sigmoid":
+        return bool(((evidence.logits > 0) != (evidence.target > 0.5)).any())
+    return bool((evidence.logits.argmax(1) != evidence.target).any())
+
+
+def _bounded(temperature: float, *, has_errors: bool) -> tuple[float, list[str]]:
     """The temperature that is used, and what to say of it."""
     if temperature <= LOWEST:
+        if has_errors:
+            return LOWEST, [f"the logits are very small: the temperature is {LOWEST:g}, the lowest"]
         return 1.0, [
-            "hardly an answer is wrong, so the likelihood grows without end as the temperature falls: it stays 1"
+            "no answer is wrong, so the likelihood grows without end as the temperature falls: it stays 1"
         ]
     if temperature >= HIGHEST:
         return HIGHEST, [
@@ -197,9 +215,8 @@ def _cross_validated(evidence: Evidence) -> float | None:
     total = 0.0
     for fold in folds:
         out = evidence.fold == fold
-        learnt, _ = _bounded(
-            fit_temperature(evidence.logits[~out], evidence.target[~out], kind=evidence.kind)
-        )
+        found = fit_temperature(evidence.logits[~out], evidence.target[~out], kind=evidence.kind)
+        learnt, _ = _bounded(found, has_errors=_has_errors(evidence))
         lost = negative_log_likelihood(evidence.logits[out], evidence.target[out], learnt, kind=evidence.kind)
         total += lost * int(out.sum())
     return total / len(evidence.fold)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from errors import LoupeError
-from inference.checkpoint import read_checkpoint, taking_over
+from inference.checkpoint import file_fingerprint, read_checkpoint, taking_over
 from lightning_modules import LoupeModule
 
 __all__ = ["check_members", "load_module", "restored"]
@@ -37,10 +37,39 @@ def load_module(checkpoint: str | Path, *, like: LoupeModule | None = None) -> L
     return restored(content, checkpoint)
 
 
-def check_members(checkpoints: Sequence[str], like: LoupeModule) -> None:
-    """Raise the LoupeError that `load_module` would raise for any of them, before anything else is done."""
+def check_members(
+    checkpoints: Sequence[str], like: LoupeModule, region: Any = None, own: str | Path = ""
+) -> None:
+    """Raise LoupeError for members that cannot answer together, before anything else is done.
+
+    Args:
+        checkpoints: As `inference.ensemble` names them.
+        like: The module at hand, as in `load_module`.
+        region: The `Region` that it looks through; None: whole pictures.
+        own: Its checkpoint.
+    """
+    seen = {file_fingerprint(own): str(own)} if own else {}
     for checkpoint in checkpoints:
-        _refuse_unlike(read_checkpoint(checkpoint)["loupe"], like, checkpoint)
+        content = read_checkpoint(checkpoint)
+        _refuse_unlike(content["loupe"], like, checkpoint)
+        kept = content.get("roi")
+        if (None if kept is None else kept["fingerprint"]) != (
+            None if region is None else region.fingerprint
+        ):
+            raise LoupeError(
+                f"inference.ensemble: {checkpoint} was trained {_behind(kept)}, and the model at hand looks at "
+                f"{'whole pictures' if region is None else 'regions of interest'} of another cropper or of none; "
+                f"members of an ensemble see the same part of a picture"
+            )
+        same = seen.setdefault(file_fingerprint(checkpoint), checkpoint)
+        if same is not checkpoint:
+            raise LoupeError(
+                f"inference.ensemble: {checkpoint} holds what {same} holds, which would only take time; leave it out"
+            )
+
+
+def _behind(kept: Any) -> str:
+    return "on whole pictures" if kept is None else f"behind the cropper of {kept['source']}"
 
 
 def restored(content: Mapping[str, Any], checkpoint: str | Path) -> LoupeModule:

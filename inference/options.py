@@ -55,9 +55,10 @@ class Roi:
             need it no more.
         threshold: The whole picture is shown where the cropper's confidence is below this; null: below what `calibrate`
             chose for the cropper, else 0.5.
-        margin: What is added to the box on each side, as a share of its width and height.
+        margin: What is added to the box on each side, as a share of its width and height; null: 0.1. For a model
+            that was trained behind a cropper, null is in both cases what it was in the training.
     """
 
     checkpoint: str | None = None
     threshold: float | None = None
-    margin: float = 0.1
+    margin: float | None = None

@@ -27,6 +27,8 @@ from lightning_modules.cropping import corners_of, to_original_box
 __all__ = ["Region", "resolve_region"]
 
 _BATCH = 16
+#: What is added to a box on each side where nobody says, as a share of its width and height.
+MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Region:
         assert isinstance(module, CropModule)
         threshold = module.calibration.threshold() if options.threshold is None else options.threshold
         given = {k: v for k, v in content["hyper_parameters"].items() if k != "training"}
-        return cls(module, content["loupe"], given, threshold, options.margin, options.checkpoint)
+        margin = MARGIN if options.margin is None else options.margin
+        return cls(module, content["loupe"], given, threshold, margin, options.checkpoint)
 
     @classmethod
     def of_checkpoint(
@@ -218,20 +221,21 @@ def resolve_region(
         raise LoupeError(
             f"roi.{name} is set, and there is no cropper; name its checkpoint, roi.checkpoint=FILE, or leave it out"
         )
-    if kept is not None and options.checkpoint in (None, kept.source):
-        threshold = kept.module.calibration.threshold() if options.threshold is None else options.threshold
-        return replace(kept, threshold=threshold, margin=options.margin)
+    if kept is None:
+        return Region.load(options)
+    given = {name: getattr(options, name) for name in ("threshold", "margin")}
+    asked = replace(kept, **{name: value for name, value in given.items() if value is not None})
+    if options.checkpoint in (None, kept.source):
+        return asked
     region = Region.load(options)
-    if kept is not None and region.fingerprint != kept.fingerprint:
-        note = (
-            f"roi: the cropper of {options.checkpoint}, in place of that which the model was trained behind"
-        )
-        return replace(region, note=note)
-    return region
+    if region.fingerprint == kept.fingerprint:
+        return asked
+    note = f"roi: the cropper of {options.checkpoint}, in place of that which the model was trained behind"
+    return replace(region, margin=asked.margin, note=note)
 
 
 def _check(options: Roi) -> None:
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise LoupeError(f"roi.threshold is {options.threshold:g}; it is a confidence from 0 to 1")
-    if not 0 <= options.margin < float("inf"):
+    if options.margin is not None and not 0 <= options.margin < float("inf"):
         raise LoupeError(f"roi.margin is {options.margin:g}; it is a share of the box's sides, from 0 on")

@@ -14,7 +14,7 @@ from metrics.calibration import bin_confidence
 __all__ = ["HIGHEST", "LOWEST", "Kind", "fit_temperature", "negative_log_likelihood", "reliability"]
 
 #: Of temperatures; what lies beyond is of a model that is never wrong, or knows nothing.
-LOWEST, HIGHEST = 0.05, 20.0
+LOWEST, HIGHEST = 0.005, 20.0
 
 Kind: TypeAlias = Literal["softmax", "sigmoid"]
 

@@ -1,6 +1,7 @@
 """Semantic segmentation: one class for each pixel."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from lightning_modules.base import Batch, LoupeModule
 from lightning_modules.calibration import decide
 from lightning_modules.links import Link
 from lightning_modules.original_mask import original_mask, two_classes
-from losses import Step
+from losses import Step, local_reduction
 from metrics import SegmentationScores, class_iou
 from models import create_model
 
@@ -66,8 +67,12 @@ class SegmentationModule(LoupeModule):
         return SegmentationScores(len(class_names))
 
     def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
-        """The loss between logits (B, K, H, W) and ``mask``, a mean over the pictures."""
-        loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"], step=step)
+        """The loss between logits (B, K, H, W) and ``mask``, a mean over the pictures.
+
+        Where pictures come one at a time it is of each alone, whatever the number of processes.
+        """
+        with local_reduction() if "whole_mask" in batch else nullcontext():
+            loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"], step=step)
         return loss[None], batch["valid"].sum()[None]
 
     def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:

@@ -1,6 +1,7 @@
 """What a way of asking a model gains over asking it plainly: two evaluations of one run, picture by picture."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,16 @@ class Gain:
         }
 
 
-def measure_gain(plain: Path, asked: Path) -> Gain:
-    """The gain between two files of ``RUN/evaluation``; both are of the same pictures."""
+def measure_gain(plain: Path, asked: Path, *, leave_out: Collection[str] = ()) -> Gain:
+    """The gain between two files of ``RUN/evaluation``; both are of the same pictures.
+
+    ``leave_out``: scores that are of different things in the two.
+    """
     first, other = read_evaluation(plain), read_evaluation(asked)
     note = unpaired_reason(first, other)
     paired: list[dict[str, Interval]] = [{}, {} if note else paired_intervals(first, other)]
     rows: list[tuple[str, Cell, Cell]] = []
-    for name in dict.fromkeys([*first.scores, *other.scores]):
+    for name in (n for n in dict.fromkeys([*first.scores, *other.scores]) if n not in leave_out):
         values = [found.scores.get(name, math.nan) for found in (first, other)]
         before, after = score_cells(name, values, 0, [{}, {}], paired)
         rows.append((name, before, after))

@@ -110,6 +110,16 @@ def test_where_there_is_no_temperature() -> None:
         fit_temperature(torch.tensor([[math.nan, 1.0]]), torch.tensor([0]), kind="softmax")
 
 
+def test_a_young_network_has_small_logits() -> None:
+    """Its best temperature is far below 1, and it is found, not taken for one that has no end."""
+    logits, label = drawn("softmax", 0.02, 5_000)
+    found = fit_temperature(logits, label, kind="softmax")
+    assert LOWEST < found < 0.05
+    grid = np.geomspace(LOWEST, 1, 400)
+    least = min(negative_log_likelihood(logits, label, float(value), kind="softmax") for value in grid)
+    assert negative_log_likelihood(logits, label, found, kind="softmax") <= least + 1e-9
+
+
 def test_log_odds_of_classes_stand_for_their_logits() -> None:
     """What a classifier's scores keep, in float32, gives the temperature of the logits, also of very sure ones."""
     from metrics import ClassificationScores

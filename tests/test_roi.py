@@ -370,7 +370,11 @@ def test_the_checkpoints_own_cropper_is_used_until_another_is_named(
     as_trained = resolve_region(Roi(), gone)
     assert as_trained is not None and (as_trained.threshold, as_trained.margin) == (0.4, 0.2)
     same = resolve_region(Roi(checkpoint="gone.ckpt", margin=0.3), gone)
-    assert same is not None and (same.threshold, same.margin, same.note) == (0.5, 0.3, "")
+    assert same is not None and (same.threshold, same.margin, same.note) == (0.4, 0.3, "")
+    surer = resolve_region(Roi(threshold=0.9), gone)  # what is not said is as in the training
+    assert surer is not None and (surer.threshold, surer.margin) == (0.9, 0.2)
+    back = resolve_region(Roi(margin=0.1), gone)
+    assert back is not None and (back.threshold, back.margin) == (0.4, 0.1)
     moved = resolve_region(Roi(checkpoint=str(cropper)), gone)
     assert moved is not None and moved.note == "" and moved.fingerprint == same.fingerprint
     other = str(cropper.parent / "other.ckpt")

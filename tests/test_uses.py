@@ -77,6 +77,21 @@ def test_a_test_tells_what_is_gained(run: Path, loupe: Loupe) -> None:
     assert scores(run / "test.json") == pytest.approx(asked, abs=1e-6)
 
 
+def test_pictures_of_many_sizes_in_tiles(run: Path, loupe: Loupe, tmp_path: Path) -> None:
+    data = tmp_path / "many"
+    for part in ("train", "val", "test"):
+        for number, size in enumerate([(40, 70), (90, 33), (500, 61), (64, 64)]):
+            mask = np.zeros(size, np.uint8)
+            mask[5:30, 5:25] = 1
+            for kind, pixels in (("images", np.stack([mask * 200] * 3, axis=-1)), ("masks", mask)):
+                (data / part / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(data / part / kind / f"{number}.png")
+    found = loupe("test", *USE, f"--data.root={data}", "--inference.tiles=true", "--inference.flips=none")
+    assert found.code == 0, found.err
+    gain = json.loads((run / "test_gain.json").read_text())
+    assert "loss" not in gain["scores"] and {"iou", "dice"} <= gain["scores"].keys()
+
+
 def test_masks_are_scored_at_the_size_of_pictures(run: Path, loupe: Loupe, tmp_path: Path) -> None:
     data = tmp_path / "large"
     rng = np.random.default_rng(0)
@@ -155,6 +170,12 @@ def test_an_export_that_is_not_equal_is_withheld(run: Path, loupe: Loupe) -> Non
         ("calibrate", ["--metric=f2"], ["calibration.metric", "f1"]),
         ("calibrate", ["--calibration.temperature=false"], ["nothing to do"]),
         ("test", ["--roi.margin=0.2"], ["roi.margin", "roi.checkpoint"]),
+        ("test", ["--roi=cropper.ckpt"], ["--roi", "--roi.checkpoint=FILE"]),
+        ("test", ["--inference.tiles.size=64"], ["inference.tiles.size", "inference.tiles.enabled=true"]),
+        ("export", ["--export.int8.pictures=5"], ["export.int8.pictures", "is off"]),
+        ("test", [f"--inference.ensemble=[{RUN / 'checkpoints' / 'best.ckpt'}]"], ["would only take time"]),
+        ("calibrate", ["--trainer.limit_val_batches=1"], ["whole validation part"]),
+        ("calibrate", ["--trainer.fast_dev_run=true"], ["whole validation part"]),
     ],
 )
 def test_what_means_nothing_is_refused(
