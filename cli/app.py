@@ -186,7 +186,7 @@ class LoupeCLI(LightningCLI):
             step = self.checkpoint.get("global_step")
             ours = self._callbacks(path)
             arguments = trainer_arguments(
-                self.request.command,
+                "fit" if self.request.command == "check" else self.request.command,
                 training,
                 given,
                 self.run,
