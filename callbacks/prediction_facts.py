@@ -57,7 +57,10 @@ def first_sidecar(
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     return {
         "complete": False,
-        "identity": identity_of({**same, "fingerprint": fingerprint or started, "module": kind}),
+        # names count from the root: below another one, another picture may have the name of one that is done
+        "identity": identity_of(
+            {**same, "fingerprint": fingerprint or started, "module": kind, "root": inputs.root}
+        ),
         "date": now(),
         "command": facts.get("command"),
         "model": {

@@ -329,11 +329,18 @@ def test_earlier_predictions_are_put_aside_whole(loupe: Loupe, done: Path, tiny_
         outcome = loupe("predict", CONFIG, "--ckpt_path=best", f"--data.predict_path={path}")
         assert outcome.code == 0, outcome.err
         seen.append(files_of(done / "predictions"))
-    assert [len(files) for files in seen] == [1 + 4, 1 + 1, 1 + 8]
-    folders = ["predictions_1", "predictions_2", "predictions"]
+    # masks, the table, the sidecar and a journal; one picture of the same folder is done already, and its mask stays
+    assert [len(files) for files in seen] == [4 + 3, 4 + 3, 8 + 3]
+    masks = [{name: text for name, text in files.items() if name.startswith("masks/")} for files in seen]
+    assert masks[0] == masks[1]
+    # pictures of another folder have the same names: what is there is put aside whole
+    folders = ["predictions_1", "predictions"]
     assert sorted(p.name for p in done.glob("predictions*")) == sorted(folders)
-    assert [files_of(done / folder) for folder in folders] == seen
-    assert f"{done / 'predictions_2'}" in outcome.out
+    assert [files_of(done / folder) for folder in folders] == seen[1:]
+    assert f"{done / 'predictions_1'}" in outcome.out
+    back = loupe("predict", CONFIG, "--ckpt_path=best", f"--data.predict_path={images}")
+    assert back.code == 0 and "are done already" not in back.out
+    assert {k: v for k, v in files_of(done / "predictions").items() if k.startswith("masks/")} == masks[0]
 
 
 def test_a_program_predicts_in_the_precision_of_the_run(
