@@ -24,7 +24,7 @@ from cli.options import check_loss, check_typed_block
 from cli.parser import LoupeParser
 from cli.predicting import prediction_writer
 from cli.resume import check_epochs, open_checkpoint, tell_differences
-from cli.sections import add_sections, refuse_disabled
+from cli.sections import add_sections, check_sections
 from cli.trainer import trainer_arguments, trial_arguments
 from cli.uses import Uses
 from cli.vertex import fetched_checkpoint, vertex_uploads
@@ -134,7 +134,7 @@ class LoupeCLI(LightningCLI):
         if given is None:
             if self.config.subcommand != "fit":
                 raise LoupeError(
-                    f"{self.config.subcommand} needs trained weights; give --ckpt_path best, last or a FILE"
+                    f"{self.request.command} needs trained weights; give --ckpt_path best, last or a FILE"
                 )
             return
         path, content, damaged = open_checkpoint(given, self.request.files, parent)
@@ -209,8 +209,9 @@ class LoupeCLI(LightningCLI):
     def _callbacks(self, path: str) -> list[Callback]:
         """Those of this command that come from other sections than `training`."""
         section, trains = self.config_init[str(self.subcommand)], self.subcommand == "fit"
+        check_sections(section)
         region = resolve_region(section["roi"], self.checkpoint or None, trains=trains, path=path)
-        refuse_disabled(section)
+        section["inference"].check()
         create_looks(section["inference"])  # refuses what means nothing
         self.uses = Uses(self.request.command, section["inference"], region)
         found = self.uses.callbacks()

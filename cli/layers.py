@@ -171,7 +171,7 @@ def _take_other_names(key: str, value: dict[str, Any]) -> dict[str, Any]:
 
 def _read_file(path: Path) -> Layer:
     values = read_yaml(path)
-    for key in ("training", "trainer"):
+    for key in ("training", "trainer", *USES):
         if values.get(key) is None:
             values.pop(key, None)
         else:
@@ -181,24 +181,33 @@ def _read_file(path: Path) -> Layer:
         for inside in (data, data.get("init_args")):
             if isinstance(inside, dict):
                 spell_out(inside, f"in {path}")
-    for switch in SWITCHES:
-        section, block = switch.split(".")
-        holder = values.get(section)
-        if isinstance(holder, dict) and isinstance(holder.get(block), bool):
-            holder[block] = {"enabled": holder[block]}
+    for section in USES:
+        _spell_switches(section, values.get(section))
     return Layer(str(path), values)
+
+
+def _spell_switches(section: str, values: Any) -> None:
+    """A block of a section given as true, false or null, as what that is short for."""
+    for switch in SWITCHES:
+        holder, block = switch.split(".")
+        if holder == section and isinstance(values, dict) and isinstance(values.get(block, ""), bool | None):
+            values[block] = {"enabled": bool(values[block])}
 
 
 def _in_section(command: str, key: str) -> str:
     section, names = _OWN_SECTION.get(command, ("", ()))
-    if key not in names:
-        return key
-    return f"{section}.{key}"
+    return f"{section}.{key}" if key.split(".")[0] in names else key
 
 
 def _of_section(key: str, text: str | None) -> tuple[str, str | None]:
     """A setting of the sections of use, with the switch of a block spelled out; LoupeError for a section as a value."""
-    if text is None or text.lstrip().startswith("{"):
+    if text is None:
+        return (f"{key}.enabled", "true") if key in SWITCHES else (key, None)
+    if text.lstrip().startswith("{"):
+        if key in USES:
+            values = _value(key, text)
+            _spell_switches(key, values)
+            text = json.dumps(values)
         return key, text
     if key in USES:
         raise LoupeError(f"--{key}: expected settings, as in --{_EXAMPLES[key]}, got '{text}'")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
@@ -12,7 +12,7 @@ from export import Export
 from inference import Calibrate, Inference, Roi
 from predictions import Predictions
 
-__all__ = ["SECTIONS", "add_sections", "leave_out_defaults", "refuse_disabled"]
+__all__ = ["SECTIONS", "add_sections", "check_sections", "leave_out_defaults"]
 
 SECTIONS: dict[str, type] = {
     "roi": Roi,
@@ -37,8 +37,28 @@ def leave_out_defaults(config: Namespace) -> None:
             config.pop(name)
 
 
-def refuse_disabled(config: Mapping[str, Any]) -> None:
-    """LoupeError for a setting in a block of these sections that is off, where it would have no effect."""
+def check_sections(config: Mapping[str, Any]) -> None:
+    """LoupeError for a null where there is no such choice, and for a setting in a block that is off."""
+    for name, section in SECTIONS.items():
+        _refuse_nulls(name, config[name], section)
+    _refuse_disabled(config)
+
+
+def _refuse_nulls(key: str, value: Any, kind: type) -> None:
+    if value is None:
+        raise LoupeError(f"{key} is null; leave it out, or write its settings below it")
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        inner, hint, path = getattr(value, field.name), hints[field.name], f"{key}.{field.name}"
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            _refuse_nulls(path, inner, hint)
+        elif inner is None and type(None) not in get_args(hint):
+            default = getattr(kind(), field.name)
+            shown = str(default).lower() if isinstance(default, bool) else default
+            raise LoupeError(f"{path} is null, and must have a value; leave it out for its default, {shown}")
+
+
+def _refuse_disabled(config: Mapping[str, Any]) -> None:
     for name in SECTIONS:
         for block in dataclasses.fields(config[name]):
             value = getattr(config[name], block.name)

@@ -96,7 +96,10 @@ class InputReader:
                 f"a picture must be a uint8 array in {layout}, or a uint16 or float one; got {array.dtype} "
                 f"{tuple(array.shape)}"
             )
-        values = torch.from_numpy(np.ascontiguousarray(shaped.transpose(2, 0, 1)))
+        planes = np.ascontiguousarray(shaped.transpose(2, 0, 1))
+        values = torch.from_numpy(
+            planes if planes.flags.writeable else planes.copy()
+        )  # torch warns of the others
         pixels = to_unit_range(Pixels(values), self.value_range, "the picture")
         return to_channels(pixels, self.in_channels, "the picture")
 

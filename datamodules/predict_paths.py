@@ -127,7 +127,12 @@ def _standard_input() -> list[str]:
 
 
 def _listed(names: list[str]) -> PredictPaths:
-    paths = Texts(dict.fromkeys(names))
+    first: dict[
+        str, str
+    ] = {}  # one file may be told in several spellings; links stay apart, as they do in a folder
+    for name in names:
+        first.setdefault(os.path.abspath(name), name)  # noqa: PTH100
+    paths = Texts(first.values())
     folders = {str(Path(path).parent) for path in paths}
     try:
         root = os.path.commonpath(folders)

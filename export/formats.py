@@ -13,15 +13,13 @@ from export.executorch_format import write_executorch
 from export.int8 import quantize_onnx
 from export.litert_format import write_litert
 from export.onnx_format import stamp, write_onnx
-from export.options import Export
+from export.options import OPSET, Export
 from export.pictures import PictureFiles
 from export.program import Program
 from export.runtimes import FORMATS
 from export.torch_format import write_torch_export
 
 __all__ = ["check_options", "write_artefact"]
-
-_OLDEST_OPSET = 18  # what PyTorch's exporter writes; newer ones are converted from it
 
 
 def check_options(options: Export) -> None:
@@ -32,10 +30,12 @@ def check_options(options: Export) -> None:
         raise LoupeError(
             f"export.int8 is for ONNX, and export.format is {options.format}; use export.format=onnx, or leave it out"
         )
-    if options.format == "onnx" and options.opset < _OLDEST_OPSET:
+    if options.opset is not None and options.format != "onnx":
         raise LoupeError(
-            f"export.opset is {options.opset}; the oldest that can be written is {_OLDEST_OPSET}"
+            f"export.opset is of ONNX, and export.format is {options.format}; use export.format=onnx, or leave it out"
         )
+    if options.opset is not None and options.opset < OPSET:
+        raise LoupeError(f"export.opset is {options.opset}; the oldest that can be written is {OPSET}")
     if options.picture_size is not None and min(options.picture_size) < 1:
         raise LoupeError(
             f"export.picture_size is {list(options.picture_size)}; it is height and width in pixels, or null"
@@ -75,11 +75,11 @@ def write_artefact(
     match options.format:
         case "onnx":
             if not options.int8.enabled:
-                write_onnx(program, pair, path, opset=options.opset, metadata=texts)
+                write_onnx(program, pair, path, opset=options.opset or OPSET, metadata=texts)
                 return
             plain = path.with_name(f"float32-{path.name}")
             try:
-                write_onnx(program, pair, plain, opset=options.opset, metadata=texts)
+                write_onnx(program, pair, plain, opset=options.opset or OPSET, metadata=texts)
                 quantize_onnx(plain, path, files.of(data.samples["train"].paths, options.int8.pictures))
                 stamp(path, texts)
             finally:

@@ -15,11 +15,12 @@ from datamodules import LoupeDataModule
 from errors import LoupeError
 from export.formats import check_options, write_artefact
 from export.latency import measure_latency
-from export.options import Export
+from export.options import OPSET, Export
 from export.parity import Bounds, Parity, measure_parity
 from export.pictures import PictureFiles
 from export.program import Program, create_program
 from export.runtimes import FORMATS, load_runtime
+from export.unproven import unproven_file
 from inference.roi import Region
 from lightning_modules import LoupeModule
 
@@ -61,6 +62,17 @@ class ExportResult:
                 f"{_shown(score[1])}, by predict {_shown(score[0])} (bound {bounds['max_metric_difference']:g})",
             ),
         ]
+        whole = parity.predicted_score_of_whole_files
+        if whole is not None:
+            height, width = self.content["metadata"]["input"]["picture_size"]
+            rows.append(
+                (
+                    "",
+                    f"both of pictures brought to {height}x{width} first; predict, of whole files: {_shown(whole)}",
+                )
+            )
+        if parity.left_out:
+            rows.append(("left out", f"{parity.left_out} that cannot be read"))
         if parity.read_otherwise:
             rows.append(
                 (
@@ -130,23 +142,27 @@ def export_model(
     folder = Path(folder)
     stem = f"{name}_int8" if options.int8.enabled else name
     artefact = folder / f"{stem}{FORMATS[options.format]}"
-    report, unproven = artefact.with_name(f"{artefact.name}.json"), folder / f"unproven-{artefact.name}"
+    report = artefact.with_name(f"{artefact.name}.json")
     module.to("cpu").eval()
     module.answer_with(response)
     if region is not None:
         region.module.to("cpu").eval()
     size = _picture_size(module, options)
-    files = PictureFiles(module.input_contract, picture_size=size, floats=_are_floats(module, data))
+    files = PictureFiles(
+        module.input_contract,
+        picture_size=size,
+        floats=_are_floats(module, data, options),
+        skips=data.read.on_error == "skip",
+    )
     program = create_program(module, response, region, floats=files.floats, picture_size=size)
     metadata = _metadata(module, program, options, region, facts or {})
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with unproven_file(artefact) as unproven:
         write_artefact(program, unproven, options, metadata=metadata, files=files, data=data)
         runtime = load_runtime(options.format, unproven, program.names)
         parity = measure_parity(runtime, module, data, options, files=files, region=region)
         bounds = Bounds.of(options)
         passed = not parity.judged_by(bounds).failed
-        first = files.read(0, data.samples["val"].paths[0])
+        first = next(files.of(data.samples["val"].paths, options.pictures))
         content = {
             "passed": passed,
             "failed": parity.failed,
@@ -166,8 +182,6 @@ def export_model(
         if passed:
             os.replace(unproven, artefact)  # noqa: PTH105  over an existing file on every system
         _write_json(report, content)
-    finally:
-        unproven.unlink(missing_ok=True)
     return ExportResult(passed, artefact, report, content, parity)
 
 
@@ -178,13 +192,19 @@ def _picture_size(module: LoupeModule, options: Export) -> tuple[int, int] | Non
     return int(height), int(width)
 
 
-def _are_floats(module: LoupeModule, data: LoupeDataModule) -> bool:
-    """Whether pictures of this data come as float32: told by the first of the validation part."""
-    paths = data.samples["val"].paths
-    if not len(paths):
+def _are_floats(module: LoupeModule, data: LoupeDataModule, options: Export) -> bool:
+    """Whether any picture that the file will be given here has more than 8 bits, so that all come as float32."""
+    if not len(data.samples["val"]):
         raise LoupeError("the parity gate compares validation pictures, and the data has none")
-    files = PictureFiles(module.input_contract, picture_size=None, floats=False)
-    return files.read(0, paths[0]).image.is_floating_point()
+    parts = {"val": options.pictures} | ({"train": options.int8.pictures} if options.int8.enabled else {})
+    files = PictureFiles(
+        module.input_contract, picture_size=None, floats=False, skips=True
+    )  # it is told below
+    return any(
+        picture.image.is_floating_point()
+        for part, count in parts.items()
+        for picture in files.of(data.samples[part].paths, count)
+    )
 
 
 def _metadata(
@@ -205,6 +225,7 @@ def _metadata(
             "name": "image",
             "dtype": "float32" if program.resample.floats else "uint8",
             "range": [0, 1] if program.resample.floats else [0, 255],
+            "zero_to_one_of": _zero_to_one_of(module) if program.resample.floats else None,
             "layout": "BCHW",
             "channels": {3: "RGB", 1: "grey"}.get(channels, f"{channels} as in the file"),
             "orientation": "upright, EXIF orientation applied",
@@ -218,8 +239,19 @@ def _metadata(
         "temperature": calibration.temperature,
         "roi": None if region is None else {"threshold": region.threshold, "margin": region.margin},
         "precision": "int8" if options.int8.enabled else "float32",
-        "opset": options.opset if options.format == "onnx" else None,
+        "opset": (options.opset or OPSET) if options.format == "onnx" else None,
     }
+
+
+def _zero_to_one_of(module: LoupeModule) -> dict[str, list[float]]:
+    """Which values of a file are 0 and 1 in the input, by the type of its values."""
+    given = module.input_contract.get("value_range")
+    deep = (
+        {"uint16": [0.0, 65535.0], "float": [0.0, 1.0]}
+        if given is None
+        else {"deeper": [float(v) for v in given]}
+    )
+    return {"uint8": [0.0, 255.0], **deep}
 
 
 def _versions() -> dict[str, str]:

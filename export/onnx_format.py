@@ -30,6 +30,11 @@ def write_onnx(
     needs("onnx", "onnxscript", extra="export")
     import onnx
 
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise LoupeError(
+            f"export.opset is {opset}; the newest that onnx {onnx.__version__} knows is {newest}"
+        )
     batch = torch.export.Dim("batch")
     height, width = (torch.export.Dim(name, min=2) for name in ("height", "width"))
     sides = {} if program.resample.picture_size else {2: height, 3: width}

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Export", "Quantization"]
+__all__ = ["OPSET", "Export", "Quantization"]
+
+#: What PyTorch's exporter writes; newer ones are converted from it.
+OPSET = 18
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Export:
         directory: Where to; null: `export` in the run directory.
         picture_size: Height and width of the pictures that it takes, pixels; null: any size where the format can, else
             the network's own.
-        opset: Of ONNX.
+        opset: Of ONNX; null: 18.
         int8: Quantisation, for ONNX.
         pictures: Validation pictures that the parity gate compares; null: all.
         max_error: Largest difference of a probability, or of a box as a share of the picture's side, between the
@@ -40,7 +43,7 @@ class Export:
     format: Literal["onnx", "torch_export", "executorch", "litert"] = "onnx"
     directory: str | None = None
     picture_size: tuple[int, int] | None = None
-    opset: int = 18
+    opset: int | None = None
     int8: Quantization = field(default_factory=Quantization)
     pictures: int | None = None
     max_error: float | None = None

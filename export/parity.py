@@ -1,25 +1,23 @@
 """How equal an exported model is to `predict`, from the file of a picture to the score."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules import LoupeDataModule
+from datamodules import LoupeDataModule, Target, UnreadableError
 from errors import LoupeError
 from export.options import Export
 from export.pictures import Picture, PictureFiles
 from export.reference import Reference
 from export.runtimes import Runtime
+from export.scores import METRICS, Score, decided
 from inference.roi import Region
 from inference.roi_window import roi_window
 from lightning_modules import LoupeModule
-from lightning_modules.calibration import decide
-from metrics import BoxScores
 
 __all__ = ["Bounds", "Parity", "measure_parity"]
 
@@ -55,11 +53,14 @@ class Parity:
         equal_answers: Share of equal classes, pixels of masks, or of boxes within a pixel.
         predicted_score: That of `predict`, from the files.
         exported_score: That of the exported model, from the files.
+        predicted_score_of_whole_files: That of `predict` from the files as they are, where the exported model is given
+            pictures of a fixed size, and the two other scores are of these; None where it takes any size.
         read_otherwise: Pictures that `predict` decodes at a fraction of their size, and a program that uses the
             exported model does not; the scores hold the difference, the errors do not.
         max_error_from_files: The largest difference where that one is not left out.
         windows_differ: Pictures whose region of interest differs by a pixel, by rounding; their other answers are only
             in the scores.
+        left_out: Pictures that cannot be read, or whose mask cannot (data.read.on_error=skip).
     """
 
     pictures: int
@@ -69,9 +70,11 @@ class Parity:
     equal_answers: float
     predicted_score: float | None
     exported_score: float | None
+    predicted_score_of_whole_files: float | None
     read_otherwise: int
     max_error_from_files: float
     windows_differ: int
+    left_out: int = 0
     failed: list[str] = field(default_factory=list)
 
     @property
@@ -151,7 +154,8 @@ def measure_parity(
         raise LoupeError("the parity gate compares validation pictures, and the data has none")
     reference, target = Reference(module, region), data.target(samples)
     plain, from_files = _Errors(), _Errors()
-    scores = tuple(_Score(module) for _ in range(2))
+    scores, whole_score = tuple(Score(module) for _ in range(2)), Score(module)
+    whole = None if files.picture_size is None else files.of_any_size()
     otherwise = windows = count = 0
     for picture, truth in _pictures(files, samples.paths, options.pictures, target):
         count += 1
@@ -162,7 +166,7 @@ def measure_parity(
         if not deep_or_fixed and reference.reads_otherwise(picture):
             otherwise += 1
             from_file = reference.of_file(picture)
-        size = (int(picture.image.shape[1]), int(picture.image.shape[2]))
+        size = picture.size_hw
         if region is not None and not _same_window(region, own, theirs, size):
             windows += 1
             plain.add(_only_roi(own), theirs, size, 1.0)
@@ -171,60 +175,44 @@ def measure_parity(
         from_files.add(from_file, theirs, size, 1.0)
         for score, answers in zip(scores, (from_file, theirs), strict=True):
             score.add(answers, truth, size)
+        if whole is not None:
+            large = whole.read(picture.index, picture.path)
+            whole_score.add(reference.of_file(picture), _truth(large, target), large.size_hw)
+    if not count:
+        raise LoupeError(f"none of the validation pictures can be read, {samples.paths[0]} among them")
     own_score, their_score = (score.value() for score in scores)
     return Parity(
         pictures=count,
-        metric=_METRIC[module.learns[0]],
+        metric=METRICS[module.learns[0]],
         max_error=plain.largest,
         mean_error=float(np.mean(plain.means)),
         equal_answers=float(np.mean(plain.equal)),
         predicted_score=own_score,
         exported_score=their_score,
+        predicted_score_of_whole_files=None if whole is None else whole_score.value(),
         read_otherwise=otherwise,
         max_error_from_files=from_files.largest,
         windows_differ=windows,
+        left_out=len(files.left_out),
     )
 
 
-_METRIC = {"label": "accuracy", "mask": "iou", "box": "box_iou"}
-
-
 def _pictures(
-    files: PictureFiles, paths: Any, count: int | None, target: Any
+    files: PictureFiles, paths: Sequence[str], count: int | None, target: Target
 ) -> Iterator[tuple[Picture, dict[str, Tensor]]]:
     """Each picture, and what is true of it, where the picture lies in what the exported model takes."""
     for picture in files.of(paths, count):
-        truth = target.finish({"image": picture.image, **target(picture.index, picture.fit)})
-        yield picture, {k: v.as_subclass(Tensor)[None] for k, v in truth.items() if k != "image"}
-
-
-class _Score:
-    """The task's score of answers."""
-
-    def __init__(self, module: LoupeModule) -> None:
-        self.module = module
-        self.metric: Any = module.create_scores(list(module.class_names or []))
-        self.name = _METRIC[module.learns[0]]
-
-    def add(self, answers: Answers, truth: Mapping[str, Tensor], size_hw: tuple[int, int]) -> None:
-        found = {name: torch.from_numpy(np.asarray(value)) for name, value in answers.items()}
-        if isinstance(self.metric, BoxScores):
-            box = truth["box"] * torch.tensor([size_hw[1], size_hw[0]] * 2, dtype=torch.float32)
-            self.metric.update(found["box_xyxy_px"], found["confidence"], box, truth["has_box"])
-        elif "mask" in found:
-            self.metric.update(found["mask"].long(), truth["mask"].long())
+        try:
+            truth = _truth(picture, target)
+        except UnreadableError as error:
+            files.leave_out(picture.path, error)
         else:
-            outputs = self.module.link.outputs(found["probs"])
-            answer = _decided(self.module, found["probs"])
-            self.metric.update(outputs, truth["label"], answers=answer)
-
-    def value(self) -> float | None:
-        score = float(self.metric.compute()[self.name])
-        return None if math.isnan(score) else score
+            yield picture, truth
 
 
-def _decided(module: LoupeModule, probs: Tensor) -> Tensor:
-    return decide(module.link.outputs(probs), module.calibration.thresholds, several=module.multi_label)
+def _truth(picture: Picture, target: Target) -> dict[str, Tensor]:
+    truth = target.finish({"image": picture.image, **target(picture.index, picture.fit)})
+    return {k: v.as_subclass(Tensor)[None] for k, v in truth.items() if k != "image"}
 
 
 def _equal(module: LoupeModule, own: Answers, theirs: Answers) -> float:
@@ -233,7 +221,7 @@ def _equal(module: LoupeModule, own: Answers, theirs: Answers) -> float:
         return float((own["mask"] == theirs["mask"]).mean())
     if "box_xyxy_px" in own:
         return float(np.abs(own["box_xyxy_px"] - theirs["box_xyxy_px"]).max() <= 1)
-    answers = [_decided(module, torch.from_numpy(np.asarray(one["probs"]))) for one in (own, theirs)]
+    answers = [decided(module, torch.from_numpy(np.asarray(one["probs"]))) for one in (own, theirs)]
     return float(torch.equal(*answers))
 
 

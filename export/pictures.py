@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules import Fit, InputReader
+from datamodules import Fit, InputReader, UnreadableError
 from datamodules.geometry import plan_fit
+from errors import LoupeError
 
 __all__ = ["Picture", "PictureFiles", "evenly"]
 
@@ -31,6 +32,11 @@ class Picture:
     fit: Fit
 
     @property
+    def size_hw(self) -> tuple[int, int]:
+        """Of `image`, pixels."""
+        return int(self.image.shape[1]), int(self.image.shape[2])
+
+    @property
     def batch(self) -> np.ndarray:
         """(1, C, H, W)."""
         return np.ascontiguousarray(self.image[None].numpy())
@@ -49,15 +55,28 @@ class PictureFiles:
         picture_size: Height and width of all pictures, to which they are brought by the contract's rule; None: their
             own size.
         floats: As float32 in 0..1.
+        skips: Leave out files that cannot be read, and keep their paths in `left_out`; otherwise that is an error.
     """
 
     def __init__(
-        self, contract: Mapping[str, Any], *, picture_size: tuple[int, int] | None, floats: bool
+        self,
+        contract: Mapping[str, Any],
+        *,
+        picture_size: tuple[int, int] | None,
+        floats: bool,
+        skips: bool = False,
     ) -> None:
         size = contract["image_size"] if picture_size is None else list(picture_size)
+        self.contract = contract
         self.reader = InputReader({**contract, "image_size": size})
         self.picture_size = picture_size
         self.floats = floats
+        self.skips = skips
+        self.left_out: set[str] = set()
+
+    def of_any_size(self) -> "PictureFiles":
+        """The same files, each of its own size."""
+        return PictureFiles(self.contract, picture_size=None, floats=self.floats, skips=self.skips)
 
     def read(self, index: int, path: str) -> Picture:
         """The picture of a file; LoupeError naming it where it cannot be read."""
@@ -77,7 +96,18 @@ class PictureFiles:
     def of(self, paths: Sequence[str], count: int | None) -> Iterator[Picture]:
         """`count` of the files, evenly spread over their order; None: all of them."""
         for index in evenly(len(paths), count):
-            yield self.read(index, paths[index])
+            try:
+                picture = self.read(index, paths[index])
+            except UnreadableError as error:
+                self.leave_out(paths[index], error)
+            else:
+                yield picture
+
+    def leave_out(self, path: str, error: UnreadableError) -> None:
+        """Remember a file that cannot be read, or of which what belongs to it cannot; LoupeError where none may be."""
+        if not self.skips:
+            raise LoupeError(f"{error}; --data.read.on_error=skip leaves out what cannot be read") from error
+        self.left_out.add(path)
 
 
 def evenly(total: int, count: int | None) -> list[int]:

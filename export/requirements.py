@@ -12,5 +12,6 @@ def needs(*packages: str, extra: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise LoupeError(
-            f"this needs {' and '.join(missing)}, which is not installed; pip install 'loupe-vision[{extra}]'"
+            f"this needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
+            f"pip install 'loupe-vision[{extra}]'"
         )

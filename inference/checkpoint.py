@@ -60,6 +60,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def file_fingerprint(path: str | Path) -> str:
     """Equal for checkpoints of equal content: of the names, lengths and CRC-32 of the entries of the archive."""
+    if not Path(path).is_file():
+        raise LoupeError(f"no checkpoint {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = sorted((e.filename.partition("/")[2], e.file_size, e.CRC) for e in archive.infolist())

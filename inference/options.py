@@ -1,7 +1,10 @@
 """The sections of a config that say how a trained model answers: `inference:` and `roi:`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from errors import LoupeError
 
 __all__ = ["Inference", "Roi", "Tiles"]
 
@@ -44,6 +47,12 @@ class Inference:
     tiles: Tiles = field(default_factory=Tiles)
     full_size: bool = False
     compare: bool = True
+
+    def check(self) -> None:
+        """Raise LoupeError where a member of the ensemble is not there."""
+        for checkpoint in self.ensemble:
+            if not Path(checkpoint).is_file():
+                raise LoupeError(f"inference.ensemble: there is no checkpoint {checkpoint}")
 
 
 @dataclass

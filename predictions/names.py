@@ -41,7 +41,7 @@ class OutputNames(Sequence[str]):
             has[place] = True
             if name != self[place]:
                 self._own[place] = name
-        chosen = _hashes(self)
+        chosen = _hashes(name.casefold() for name in self)
         taken, count = np.unique(chosen, return_counts=True)
         if (count > 1).any():
             self._part(chosen, taken, count, has)
@@ -58,10 +58,10 @@ class OutputNames(Sequence[str]):
                 continue
             wanted = name = self._name(self._paths[place])
             number = 1
-            while hashed(name) in known:
+            while hashed(name.casefold()) in known:
                 number += 1
                 name = f"{wanted}_{number}"
-            known.add(hashed(name))
+            known.add(hashed(name.casefold()))
             self._own[place] = name
 
     def _name(self, path: str) -> str:

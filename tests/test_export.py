@@ -143,14 +143,59 @@ def test_an_artefact_that_answers_otherwise_is_withheld(tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, data = tiny_module("segmentation"), tiny_data("segmentation", tmp_path / "data")
     Path(data.val_paths[2]).write_bytes(b"no picture")
-    with pytest.raises(LoupeError, match="cannot read"):
+    with pytest.raises(LoupeError, match=r"cannot read .*; --data.read.on_error=skip leaves out"):
+        export_model(module, data, Export(format="torch_export"), folder=tmp_path / "a" / "export")
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_read_is_left_out_where_that_is_asked(tmp_path: Path) -> None:
+    module, data = tiny_module("classification"), tiny_data("classification", tmp_path / "data")
+    data.read = replace(data.read, on_error="skip")
+    for path in data.val_paths[:2]:
+        Path(path).write_bytes(b"no picture")
+    result = export_model(module, data, Export(format="torch_export"), folder=tmp_path / "export")
+    assert result.passed and result.parity.left_out == 2
+    assert result.parity.pictures == len(data.val_paths) - 2 and "2 that cannot be read" in str(
+        result.lines()
+    )
+    for path in data.val_paths:
+        Path(path).write_bytes(b"no picture")
+    with pytest.raises(LoupeError, match="none of the validation pictures can be read"):
         export_model(module, data, Export(format="torch_export"), folder=tmp_path / "export")
-    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_a_fixed_size_is_also_told_beside_whole_files(tmp_path: Path) -> None:
+    """The score of `predict` is that of the files at their own size, not that of the shrunk pictures."""
+    module, data = tiny_module("segmentation"), tiny_data("segmentation", tmp_path / "data")
+    whole = export_model(module, data, Export(format="torch_export"), folder=tmp_path / "whole").parity
+    assert whole.predicted_score_of_whole_files is None
+    options = Export(format="torch_export", picture_size=(8, 8))
+    result = export_model(module, data, options, folder=tmp_path / "small")
+    small = result.parity
+    assert small.predicted_score_of_whole_files == whole.predicted_score
+    assert small.predicted_score != whole.predicted_score and small.metric_difference == 0
+    assert f"brought to 8x8 first; predict, of whole files: {whole.predicted_score:.4f}" in "\n".join(
+        result.lines()
+    )
+
+
+def test_one_deep_picture_makes_all_floats(tmp_path: Path) -> None:
+    from PIL import Image
+
+    module, data = tiny_module("classification"), tiny_data("classification", tmp_path / "data")
+    grey = np.random.default_rng(0).integers(0, 65536, (40, 60), dtype=np.uint16)
+    Image.fromarray(grey).save(data.val_paths[-1])
+    module.input_contract["value_range"] = [100.0, 4095.0]
+    result = export_model(module, data, Export(format="torch_export"), folder=tmp_path / "export")
+    described = result.content["metadata"]["input"]
+    assert result.passed and described["dtype"] == "float32"
+    assert described["zero_to_one_of"] == {"uint8": [0.0, 255.0], "deeper": [100.0, 4095.0]}
 
 
 def parity(**figures: Any) -> Parity:
     same = {"pictures": 4, "metric": "iou", "max_error": 0.0, "mean_error": 0.0, "equal_answers": 1.0}
-    scores = {"predicted_score": 0.5, "exported_score": 0.5}
+    scores: dict[str, Any] = {"predicted_score": 0.5, "exported_score": 0.5}
+    scores |= {"predicted_score_of_whole_files": None}
     return Parity(
         **{**same, **scores, "read_otherwise": 0, "max_error_from_files": 0.0, "windows_differ": 0, **figures}
     )

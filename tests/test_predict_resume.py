@@ -181,7 +181,7 @@ def test_unreadable_inputs_are_told_and_tried_again(predict: Callable[..., Any])
 def test_standard_input_patterns_and_copies(
     predict: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = "in/005.png\r\nin/001.png\n\nin/absent.png\nin/005.png\n"
+    listed = "in/005.png\r\nin/001.png\n\nin/absent.png\n./in//005.png\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
     outcome = predict("-")
     assert [row["path"] for row in rows()] == ["in/005.png", "in/001.png"]

@@ -156,12 +156,41 @@ def test_an_export_that_is_not_equal_is_withheld(run: Path, loupe: Loupe) -> Non
     assert not json.loads((run / "export" / "model.onnx.json").read_text())["passed"]
 
 
+def test_a_switch_may_be_short(run: Path, loupe: Loupe) -> None:
+    """`--int8` alone is on, and null is off."""
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    assert loupe("export", *USE, "--int8", "--int8.pictures=2").code == 0
+    assert json.loads((run / "export" / "model_int8.onnx.json").read_text())["passed"]
+    Path("off.yaml").write_text("export: {int8: null}\ninference: {tiles: null}")
+    assert loupe("export", *USE, "--config=off.yaml").code == 0
+    assert (run / "export" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("command", ["export", "calibrate", "test"])
+def test_a_command_without_a_checkpoint_is_called_by_its_name(command: str, run: Path, loupe: Loupe) -> None:
+    refused(loupe(command, USE[0]), f"{command} needs trained weights", "--ckpt_path")
+
+
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
         ("test", ["--inference.flips=sideways"], ["inference.flips", "horizontal"]),
         ("test", ["--inference.scales=[]"], ["inference.scales is empty"]),
-        ("test", ["--inference.ensemble=[nowhere.ckpt]"], ["nowhere.ckpt"]),
+        (
+            "test",
+            ["--inference.ensemble=[nowhere.ckpt]"],
+            ["inference.ensemble", "no checkpoint nowhere.ckpt"],
+        ),
+        (
+            "predict",
+            ["--inference.ensemble=[nowhere.ckpt]"],
+            ["inference.ensemble", "no checkpoint nowhere.ckpt"],
+        ),
+        ("predict", ["--predictions.table=null"], ["predictions.table is null", "default, csv"]),
+        ("test", ["--config=nulls.yaml"], ["inference.scales is null"]),
+        ("export", ["--export.directory=nulls.yaml"], ["nulls.yaml cannot be written", "--export.directory"]),
+        ("export", ["--export.directory=new/deeper", "--opset=99"], ["export.opset is 99", "the newest"]),
+        ("export", ["--format=torch_export", "--opset=20"], ["export.opset", "torch_export"]),
         ("predict", ["--predictions.tabel=csv"], ["predictions.tabel", "predictions.table"]),
         ("predict", ["--data.predict_path=nowhere"], ["nowhere"]),
         ("export", ["--format=onxx"], ["export.format", "onnx"]),
@@ -181,10 +210,12 @@ def test_an_export_that_is_not_equal_is_withheld(run: Path, loupe: Loupe) -> Non
 def test_what_means_nothing_is_refused(
     command: str, words: list[str], message: list[str], run: Path, loupe: Loupe, tiny_data: Path
 ) -> None:
+    Path("nulls.yaml").write_text("inference: {scales: null}")
     before = sorted(path for path in RUN.rglob("*") if path.is_file())
     given = [f"--data.predict_path={tiny_data / 'test' / 'images'}"] if command == "predict" else []
     refused(loupe(command, *USE, *given, *words), *message)
     assert sorted(path for path in RUN.rglob("*") if path.is_file()) == before
+    assert not Path("new").exists()
 
 
 def test_tiles_need_a_segmenter_and_are_given_whole_pictures(run: Path, tiny_data: Path) -> None:
