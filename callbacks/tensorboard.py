@@ -150,7 +150,8 @@ def _write_graph(writer: SummaryWriter, pl_module: LightningModule, image: Tenso
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing warns of every shape that Python decides about; the graph is only looked at.
             warnings.simplefilter("ignore")
-            writer.add_graph(network, image)
+            # traced here, since `add_graph` would run it twice more to compare, half of its time
+            writer.add_graph(torch.jit.trace(network, image, check_trace=False), image)
     finally:
         network.train(was_training)
         network._compiled_call_impl = compiled  # pyright: ignore[reportPrivateUsage]

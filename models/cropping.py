@@ -164,4 +164,4 @@ def _drop_unused(model: Cropper, in_channels: int) -> None:
         own = {f"network.{name}.{parameter}" for parameter, _ in layer.named_parameters()}
         if own and own <= unused:
             setattr(model.network, name, nn.Identity())
-    model.retire(unused_parameters(model, (2, in_channels, *native_size(model.network))))
+    model.retire(unused & {name for name, _ in model.named_parameters()})

@@ -38,6 +38,7 @@ SMALL = (
     "--trainer.accelerator=cpu",
     "--trainer.num_sanity_val_steps=0",
     "--training.pictures=0",
+    "--training.tensorboard=false",  # its graph takes as long as all the rest; test_seeing.py has it on
 )
 LCNET = ("--model.backbone=lcnet_035", "--model.weights=null")
 SEGMENTATION = Task("segmentation", "seg_unet", ("--model.options={base_filters: 4, depth: 2}",), "val/iou")

@@ -284,7 +284,7 @@ def test_the_page_of_a_real_fit_and_test(tmp_path: Path, monkeypatch: pytest.Mon
     task = TASKS[name]
     data = write_task(name, tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    assert main(["fit", *task.words, f"--data.root={data}"]) == 0
+    assert main(["fit", *task.words, f"--data.root={data}", "--training.tensorboard=true"]) == 0
     run = Path(f"runs/{task.config}/version_0")
     assert main(["test", f"--config={run}/config.yaml", "--ckpt_path=best", "--trainer.accelerator=cpu"]) == 0
     page = Page((run / "report.html").read_text(encoding="utf-8"))

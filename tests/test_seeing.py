@@ -143,7 +143,9 @@ def test_a_validation_of_one_picture(
         rows = (root / "manifest.csv").read_text().splitlines()
         kept = [row for row in rows if row[:5] not in ("val_1", "val_2", "val_3")]
         (root / "manifest.csv").write_text("\n".join(kept) + "\n")
-    outcome = loupe("fit", *task.words, f"--data.root={root}", "--training.pictures=8")
+    outcome = loupe(
+        "fit", *task.words, f"--data.root={root}", "--training.tensorboard=true", "--training.pictures=8"
+    )
     assert outcome.code == 0, outcome.err
     run = Path(f"runs/{task.config}/version_0")
     found = record(run)
@@ -183,7 +185,14 @@ def test_long_class_names_and_mixed_labels_can_be_shown(
     for part in ("train", "val", "test"):
         for side, name in zip(("left", "right"), classes, strict=True):
             (root / part / side).rename(root / part / name)
-    outcome = loupe("fit", *task.words, f"--data.root={root}", *flags, "--training.pictures=8")
+    outcome = loupe(
+        "fit",
+        *task.words,
+        f"--data.root={root}",
+        *flags,
+        "--training.tensorboard=true",
+        "--training.pictures=8",
+    )
     assert outcome.code == 0, outcome.err
     run = Path(f"runs/{task.config}/version_0")
     assert events(run, "train").Tags()["images"] == ["pictures/augmented"]
@@ -241,7 +250,13 @@ def test_what_cannot_be_drawn_is_told_and_ends_no_training(
 
     monkeypatch.setattr(where, fails)
     task = TASKS["segmentation"]
-    outcome = loupe("fit", *task.words, f"--data.root={task_data['segmentation']}", "--training.pictures=2")
+    outcome = loupe(
+        "fit",
+        *task.words,
+        f"--data.root={task_data['segmentation']}",
+        "--training.tensorboard=true",
+        "--training.pictures=2",
+    )
     assert outcome.code == 0, outcome.err
     assert "could not be" in caplog.text and "no paper" in caplog.text
     assert (Path(f"runs/{task.config}/version_0") / "report.html").is_file()

@@ -132,7 +132,7 @@ KEYS: dict[str, list[tuple[str, ...]]] = {
         ("tensorboard={histogram_freq: 1, write_graph: true, write_images: true, update_freq: batch}",),
         ("tensorboard=false",),
     ],
-    "pictures": [("pictures=2",), ("pictures=0",)],
+    "pictures": [("pictures=2", "tensorboard=true"), ("pictures=0",)],
     "on_nonfinite": [("on_nonfinite=skip",)],
     "compile": [("compile=true",)],
     "checkpoint": [("checkpoint.every_n_steps=1",)],
@@ -154,9 +154,12 @@ def test_the_table_has_every_key() -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param(flags, id=" ".join(flags) or key, marks=[pytest.mark.slow] if key == "compile" else [])
+        # one value of each by default
+        pytest.param(
+            flags, id=" ".join(flags) or key, marks=[pytest.mark.slow] if key == "compile" or place else []
+        )
         for key, choices in KEYS.items()
-        for flags in choices
+        for place, flags in enumerate(choices)
     ],
 )
 def test_every_key_works_on_every_task(
