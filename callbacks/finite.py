@@ -68,6 +68,11 @@ class FiniteSteps(Callback):
         #: Sum of the norms of this epoch's gradients, and of how many, (2,) float64.
         self._norms = torch.zeros(2, dtype=torch.float64)
         self._undo: list[Callable[[], Any]] = []
+        self._parameters: list[Tensor] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the parameters once: walking through a network takes as long as the norm of its gradient."""
+        self._parameters = list(pl_module.parameters())
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -91,7 +96,7 @@ class FiniteSteps(Callback):
     ) -> None:
         """Find out, without waiting for the answer unless the step may have to be left out."""
         loss = torch.stack(self._losses).sum()
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=loss.device)
         self.norm = norm
         self._add_up(norm.double() if norm.device.type != "mps" else norm.float())

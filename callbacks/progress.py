@@ -38,6 +38,8 @@ class RunProgressBar(ProgressBar):
         monitor: The score that is shown as soon as it is there, of the newest epoch that has it.
     """
 
+    reads_the_loss = True  # modules need not log that of each step for this bar
+
     def __init__(self, estimate: TimeEstimate | None = None, *, monitor: str = "") -> None:
         super().__init__()
         self.estimate = estimate
@@ -225,8 +227,7 @@ class RunProgressBar(ProgressBar):
             if self._running == "train":
                 if self.estimate is not None:
                     lines.run_left_s = self.estimate.left_s(trainer, self._done - 1)
-                losses: Any = pl_module.train_loss
-                self._losses.ask(losses.sums)
+                self._losses.ask(pl_module.train_loss.sums)  # pyright: ignore
             else:
                 lines.name += f" {self._running}"
             lines.figures = self._figures(trainer, pl_module)
@@ -234,8 +235,7 @@ class RunProgressBar(ProgressBar):
 
     def _figures(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         figures: list[str] = []
-        sums = self._losses.known()
-        if sums is not None:
+        if (sums := self._losses.known()) is not None:
             totals, weights = sums
             means = [total / weight for total, weight in zip(totals, weights, strict=True) if weight > 0]
             figures += [f"loss {sum(means):.4f}"] if means else []

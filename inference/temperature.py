@@ -28,9 +28,9 @@ def fit_temperature(logits: Tensor, target: Tensor, *, kind: Kind) -> float:
 
     Guo et al. 2017, section 4.2. The mean is convex in 1/T, and its minimum is found by Newton's method between bounds,
     in float64: ``d/db mean(logsumexp(b z) - b z_y) = mean(E_p[z] - z_y)``, and the second derivative is the mean
-    variance of z under p. A bound is the answer where the minimum lies beyond it: 0.005 where every answer is right (the
-    likelihood then grows without end), 20 where the logits tell nothing of the truth, or the contrary. Where all logits
-    of a sample are equal in every sample, any temperature is as good, and it is 1.
+    variance of z under p. A bound is the answer where the minimum lies beyond it: 0.005 where every answer is right
+    (the likelihood then grows without end), 20 where the logits tell nothing of the truth, or the contrary. Where all
+    logits of a sample are equal in every sample, any temperature is as good, and it is 1.
 
     Args:
         logits: softmax: (N, K), up to a number of each row's own, so log-probabilities too. sigmoid: (N, K) or (N,),

@@ -241,7 +241,7 @@ class LoupeModule(LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         """Unfreeze the backbone when its epoch has come."""
-        self.training_loss.forget()
+        self.training_loss.begin_epoch()
         self.backbone_training.begin(self.network, self.current_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

@@ -38,6 +38,12 @@ class TrainingLoss:
         #: The loss of the last optimizer step, without the regularizer.
         self.latest: Tensor | float = 0.0
         self._open: _Open | None = None
+        self._is_logged = False
+
+    def begin_epoch(self) -> None:
+        """Drop what is known of a step that was left in the middle; what is logged is to be logged anew."""
+        self.forget()
+        self._is_logged = False
 
     def forget(self) -> None:
         """Drop what is known of a step that was left in the middle."""
@@ -76,12 +82,17 @@ class TrainingLoss:
         """Log the terms of a step's loss, (T,) each; returns the regularizer's penalty."""
         loss = self.latest = values.sum()
         module.train_loss.update(values, weights)
-        module.log("train/loss", module.train_loss, on_step=False, on_epoch=True)
-        module.log("loss", loss, prog_bar=True, logger=False)
-        options = module.recipe["regularizer"]
-        if not options["enabled"]:
-            return 0.0
-        extra = penalty(module.network, l1=options["l1"], l2=options["l2"])
-        module.train_regularizer.update(extra)
-        module.log("train/regularizer", module.train_regularizer, on_step=False, on_epoch=True)
+        options, extra = module.recipe["regularizer"], 0.0
+        if options["enabled"]:
+            extra = penalty(module.network, l1=options["l1"], l2=options["l2"])
+            module.train_regularizer.update(extra)
+        if (
+            not self._is_logged
+        ):  # once an epoch: Lightning asks the metric at its end, and each call takes 0.5 ms
+            self._is_logged = True
+            for name, mean in module.epoch_means.items():
+                module.log(name, mean, on_step=False, on_epoch=True)
+        bar = module.trainer.progress_bar_callback
+        if bar is not None and not getattr(bar, "reads_the_loss", False):
+            module.log("loss", loss, prog_bar=True, logger=False)
         return extra

@@ -1,0 +1,74 @@
+"""What the benchmarks share: calls in turn, medians of ratios, and results as JSON beside those of another day."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def in_turn(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each call once a round, in another order each time, so that a machine that drifts is fair to all."""
+    names, found = list(calls), {name: list[float]() for name in calls}
+    for number in range(rounds):
+        shift = number % len(names)
+        order = names[shift:] + names[:shift]
+        for name in order if number // len(names) % 2 == 0 else order[::-1]:
+            found[name].append(calls[name]())
+    return found
+
+
+def ratios(found: Mapping[str, Sequence[float]], name: str, to: str) -> dict[str, float]:
+    """Median, least and most of what ``name`` took for one of ``to``, pair by pair."""
+    pairs = [a / b for a, b in zip(found[name], found[to], strict=True)]
+    return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
+
+
+def differences(found: Mapping[str, Sequence[float]], name: str, to: str) -> dict[str, float]:
+    """The same of the differences."""
+    pairs = [a - b for a, b in zip(found[name], found[to], strict=True)]
+    return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
+
+
+def machine() -> dict[str, Any]:
+    """Where this was measured, and when."""
+    import torch
+
+    from export.latency import processor
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "date": date.today().isoformat(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def keep(
+    name: str, figures: Mapping[str, float], *, about: Mapping[str, Any], folder: Path = RESULTS
+) -> Path:
+    """Write ``NAME.json``; `benchmarks/compare.py` reads them.
+
+    Args:
+        name: Of the benchmark.
+        figures: Dimensionless ratios and differences in ms, by name; the larger one is the worse one, but for those
+            whose name ends in ``_speed``.
+        about: Settings, absolute figures, and whatever else helps to understand them.
+        folder: Where to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    content = {"figures": dict(figures), "machine": machine(), "about": dict(about)}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
