@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,27 +33,13 @@ from lightning.pytorch import Callback  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import cli.app  # noqa: E402
-from benchmarks.timing import differences, in_turn, keep, ratios  # noqa: E402
+from benchmarks.timing import KeptBatches, differences, in_turn, keep, ratios  # noqa: E402
 from cli import main  # noqa: E402
 from datamodules import ClassificationDataModule  # noqa: E402
 from models import create_model  # noqa: E402
 from optim import create_optimizer  # noqa: E402
 
 EPOCHS = 2
-
-
-class KeptBatches:
-    """A loader whose batches are made once: batch ``i`` of so many is the ``i``-th of a few that are kept."""
-
-    def __init__(self, batches: list[Any], count: int) -> None:
-        self.batches, self.count = batches, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Any]:
-        for number in range(self.count):
-            yield self.batches[number % len(self.batches)]
 
 
 class KeptData(ClassificationDataModule):

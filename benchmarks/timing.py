@@ -6,12 +6,26 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+class KeptBatches:
+    """A loader whose batches are made once: batch ``i`` of so many is the ``i``-th of a few that are kept."""
+
+    def __init__(self, batches: list[Any], count: int) -> None:
+        self.batches, self.count = batches, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in range(self.count):
+            yield self.batches[number % len(self.batches)]
 
 
 def in_turn(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
