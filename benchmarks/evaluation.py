@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import statistics
 import sys
@@ -26,9 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
 
-import cli.app  # noqa: E402
-from benchmarks.timing import KeptBatches, in_turn, keep, ratios  # noqa: E402
-from cli import main  # noqa: E402
+from benchmarks.timing import KeptBatches, arguments, command, in_turn, keep, ratios  # noqa: E402
+from datamodules import LoupeDataModule  # noqa: E402
 
 
 class Clock(Callback):
@@ -56,26 +54,16 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def command(words: list[str], batches: list[Any] | None = None) -> Clock:
-    """One command; with ``batches`` these come in place of what the files hold."""
-    clock, build = Clock(), cli.app.trainer_arguments
-
-    def arguments(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        made = build(*args, **kwargs)
-        return {**made, "callbacks": [*made["callbacks"], clock]}
-
-    printed, loader = io.StringIO(), cli.app.LoupeDataModule.val_dataloader
-    cli.app.trainer_arguments = arguments
-    if batches is not None:  # one more than is asked for: Loupe refuses scores of a part that lacks samples
-        cli.app.LoupeDataModule.val_dataloader = lambda self: KeptBatches(batches, len(batches) + 1)  # pyright: ignore
+def evaluated(words: list[str], batches: list[Any]) -> float:
+    """Seconds of a validation of these batches, in place of what the files hold."""
+    clock, loader = Clock(), LoupeDataModule.val_dataloader
+    # one more than is asked for: Loupe refuses scores of a part that lacks samples
+    LoupeDataModule.val_dataloader = lambda self: KeptBatches(batches, len(batches) + 1)  # pyright: ignore
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            code = main(words)
+        command(words, clock)
     finally:
-        cli.app.trainer_arguments, cli.app.LoupeDataModule.val_dataloader = build, loader
-    if code:
-        raise SystemExit(printed.getvalue())
-    return clock
+        LoupeDataModule.val_dataloader = loader
+    return clock.took_s
 
 
 @torch.inference_mode()
@@ -98,22 +86,16 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
         *flags,
     ]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        command(
-            [
-                "fit",
-                *small,
-                "--training.epochs=1",
-                "--trainer.limit_train_batches=1",
-                "--trainer.limit_val_batches=1",
-            ]
-        )
+        short = ("--training.epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1")
+        command(["fit", *small, *short], Clock())
         words = ["validate", *small, "--ckpt_path=last", f"--trainer.limit_val_batches={given.batches}"]
-        first = command(words)
+        first = Clock()
+        command(words, first)
         kept = [first.batches[number % len(first.batches)] for number in range(given.batches)]
         images = given.batch * given.batches
         found = in_turn(
             {
-                "validate": lambda: command(words, kept).took_s,
+                "validate": lambda: evaluated(words, kept),
                 "network": lambda: forward_only(first.module, kept),
             },
             given.rounds,
@@ -133,13 +115,4 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", default="cls_mobilenetv3")
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments, rest = parser.parse_known_args()
-    run(arguments, rest)
+    run(*arguments(__doc__, config="cls_mobilenetv3", size=128, batch=16, batches=12, rounds=5))

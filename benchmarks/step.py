@@ -32,9 +32,7 @@ import torch  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-import cli.app  # noqa: E402
-from benchmarks.timing import KeptBatches, differences, in_turn, keep, ratios  # noqa: E402
-from cli import main  # noqa: E402
+from benchmarks.timing import KeptBatches, arguments, command, differences, in_turn, keep, ratios  # noqa: E402
 from datamodules import ClassificationDataModule  # noqa: E402
 from models import create_model  # noqa: E402
 from optim import create_optimizer  # noqa: E402
@@ -79,25 +77,11 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def loupe(words: list[str], *, without: tuple[type, ...] = ()) -> float:
-    """Median step of `fit`; ``without`` callbacks of these classes."""
-    clock, build = Clock(), cli.app.trainer_arguments
-
-    def arguments(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        made = build(*args, **kwargs)
-        kept = [c for c in made["callbacks"] if not isinstance(c, without)]
-        return {**made, "callbacks": [clock, *kept]}
-
-    printed = io.StringIO()
+def loupe(words: list[str]) -> float:
+    """Median step of `fit`."""
+    clock = Clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        cli.app.trainer_arguments = arguments
-        try:
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-                code = main(["fit", *words])
-        finally:
-            cli.app.trainer_arguments = build
-    if code:
-        raise SystemExit(printed.getvalue())
+        command(["fit", *words], clock)
     return clock.step_ms
 
 
@@ -203,13 +187,4 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="lcnet_035")
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments, rest = parser.parse_known_args()
-    run(arguments, rest)
+    run(*arguments(__doc__, backbone="lcnet_035", size=32, batch=4, steps=200, rounds=5))

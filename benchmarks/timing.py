@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 import os
 import platform
@@ -26,6 +29,38 @@ class KeptBatches:
     def __iter__(self) -> Iterator[Any]:
         for number in range(self.count):
             yield self.batches[number % len(self.batches)]
+
+
+def command(words: Sequence[str], clock: Any) -> None:
+    """`train.py WORDS` in this process, less what it prints, with one more callback.
+
+    The callback comes first, so that what it times holds all others.
+    """
+    import cli.app
+
+    build = cli.app.trainer_arguments
+
+    def arguments(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        made = build(*args, **kwargs)
+        return {**made, "callbacks": [clock, *made["callbacks"]]}
+
+    printed = io.StringIO()
+    cli.app.trainer_arguments = arguments
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = cli.main(list(words))
+    finally:
+        cli.app.trainer_arguments = build
+    if code:
+        raise SystemExit(printed.getvalue())
+
+
+def arguments(doc: str | None, **defaults: int | str) -> tuple[argparse.Namespace, list[str]]:
+    """What a benchmark was given of its own, and the other flags, which are for `train.py`."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    return parser.parse_known_args()
 
 
 def in_turn(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

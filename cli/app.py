@@ -211,9 +211,10 @@ class LoupeCLI(LightningCLI):
         section, trains = self.config_init[str(self.subcommand)], self.subcommand == "fit"
         check_sections(section)
         region = resolve_region(section["roi"], self.checkpoint or None, trains=trains, path=path)
-        section["inference"].check()
         create_looks(section["inference"])  # refuses what means nothing
         self.uses = Uses(self.request.command, section["inference"], region)
+        if not self.uses.is_plain:  # a fit may come before the others are trained
+            section["inference"].check()
         found = self.uses.callbacks()
         if self.request.command == "predict":
             options, words = section["predictions"], self.request.line

@@ -97,9 +97,8 @@ class InputReader:
                 f"{tuple(array.shape)}"
             )
         planes = np.ascontiguousarray(shaped.transpose(2, 0, 1))
-        values = torch.from_numpy(
-            planes if planes.flags.writeable else planes.copy()
-        )  # torch warns of the others
+        # torch warns of what may not be written to
+        values = torch.from_numpy(planes if planes.flags.writeable else planes.copy())
         pixels = to_unit_range(Pixels(values), self.value_range, "the picture")
         return to_channels(pixels, self.in_channels, "the picture")
 

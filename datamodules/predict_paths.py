@@ -127,9 +127,8 @@ def _standard_input() -> list[str]:
 
 
 def _listed(names: list[str]) -> PredictPaths:
-    first: dict[
-        str, str
-    ] = {}  # one file may be told in several spellings; links stay apart, as they do in a folder
+    # one file may be told in several spellings; links stay apart, as they do in a folder
+    first: dict[str, str] = {}
     for name in names:
         first.setdefault(os.path.abspath(name), name)  # noqa: PTH100
     paths = Texts(first.values())

@@ -197,9 +197,8 @@ def _are_floats(module: LoupeModule, data: LoupeDataModule, options: Export) -> 
     if not len(data.samples["val"]):
         raise LoupeError("the parity gate compares validation pictures, and the data has none")
     parts = {"val": options.pictures} | ({"train": options.int8.pictures} if options.int8.enabled else {})
-    files = PictureFiles(
-        module.input_contract, picture_size=None, floats=False, skips=True
-    )  # it is told below
+    # what cannot be read is told by those who read it for its content
+    files = PictureFiles(module.input_contract, picture_size=None, floats=False, skips=True)
     return any(
         picture.image.is_floating_point()
         for part, count in parts.items()

@@ -32,6 +32,6 @@ def unproven_file(artefact: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):  # the folder is a file, or takes nothing
             unproven.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: it holds what was exported
-            for path in made:
+        for path in made:
+            with suppress(OSError):  # it holds what was exported, or could not be made
                 path.rmdir()

@@ -86,9 +86,8 @@ class TrainingLoss:
         if options["enabled"]:
             extra = penalty(module.network, l1=options["l1"], l2=options["l2"])
             module.train_regularizer.update(extra)
-        if (
-            not self._is_logged
-        ):  # once an epoch: Lightning asks the metric at its end, and each call takes 0.5 ms
+        if not self._is_logged:
+            # once an epoch: Lightning asks the metrics at its end, and each call takes half a millisecond
             self._is_logged = True
             for name, mean in module.epoch_means.items():
                 module.log(name, mean, on_step=False, on_epoch=True)

@@ -201,7 +201,10 @@ def test_a_bar_of_the_users(
         text = outcome.out + outcome.err
     else:
         text = seen(*words)
-    assert "Epoch 1" in text or (piped and name == "RichProgressBar")
+    if not (piped and name == "RichProgressBar"):
+        assert "Epoch 1" in text
+    if name == "TQDMProgressBar":  # rich cuts it off at so few columns
+        assert re.search(r"(?<!/)\bloss=\d", text), "ours reads the loss itself; these want it logged"
     assert "images/s" not in text and "epoch 2/2" not in text
 
 
@@ -221,12 +224,10 @@ def test_the_bar_of_other_commands(
     screen = Screen(80).feed(text)
     name = {"validate": "validation"}.get(command, command)
     assert any(re.match(rf"{name}  .*\d/\d.*images/s", line) for lines in screen.drawn for line in lines)
-    left = [
-        line for line in screen.lines if "images/s" in line
-    ]  # the bar is gone; predict's last line tells its speed
-    assert [bool(re.match(r"4 predictions in .*images/s", line)) for line in left] == [True] * (
-        command == "predict"
-    )
+    # the bar is gone; predict's last line tells its speed
+    left = [line for line in screen.lines if "images/s" in line]
+    told = [bool(re.match(r"4 predictions in .*images/s", line)) for line in left]
+    assert told == ([True] if command == "predict" else [])
 
 
 def test_a_score_of_an_earlier_epoch_says_its_age(seen: Callable[..., str], tiny_words: list[str]) -> None:

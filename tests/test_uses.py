@@ -166,6 +166,13 @@ def test_a_switch_may_be_short(run: Path, loupe: Loupe) -> None:
     assert (run / "export" / "model.onnx").is_file()
 
 
+def test_a_fit_may_name_members_that_are_not_trained_yet(loupe: Loupe, tiny_words: list[str]) -> None:
+    words = ["--inference.ensemble=[later.ckpt]", "--training.epochs=1", "--training.tensorboard=false"]
+    outcome = loupe("fit", *tiny_words, *words)
+    assert outcome.code == 0, outcome.err
+    refused(loupe("test", *USE), "no checkpoint later.ckpt")
+
+
 @pytest.mark.parametrize("command", ["export", "calibrate", "test"])
 def test_a_command_without_a_checkpoint_is_called_by_its_name(command: str, run: Path, loupe: Loupe) -> None:
     refused(loupe(command, USE[0]), f"{command} needs trained weights", "--ckpt_path")
