@@ -27,11 +27,15 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches."""
+    """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches.
+
+    ``is_scaled``: an overflow of the gradient is the loss scaler's business.
+    """
 
     number: int
     loss: Tensor
     norm: Tensor
+    is_scaled: bool
     seen: list[tuple[Tensor, Tensor]]
 
 
@@ -65,8 +69,8 @@ class FiniteSteps(Callback):
         self._pending: deque[_Step] = deque()
         #: The L2 norm of the last step's gradient, before clipping.
         self.norm = torch.zeros(())
-        #: Sum of the norms of this epoch's gradients, and of how many, (2,) float64.
-        self._norms = torch.zeros(2, dtype=torch.float64)
+        #: Sum of the norms of this epoch's gradients that were finite, and their number; of steps that were looked at.
+        self._norms: tuple[float, int] = (0.0, 0)
         self._undo: list[Callable[[], Any]] = []
         self._parameters: list[Tensor] = []
 
@@ -95,20 +99,18 @@ class FiniteSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Find out, without waiting for the answer unless the step may have to be left out."""
-        loss = torch.stack(self._losses).sum()
+        loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=loss.device)
         self.norm = norm
-        self._add_up(norm.double() if norm.device.type != "mps" else norm.float())
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            norm = torch.zeros_like(norm)
-        self._pending.append(_Step(trainer.global_step + 1, loss, norm, self._seen))
+        is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._pending.append(_Step(trainer.global_step + 1, loss, norm, is_scaled, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a mean of the gradient's norm."""
-        self._norms = torch.zeros_like(self._norms)
+        self._norms = (0.0, 0)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look before what could be saved."""
@@ -117,7 +119,7 @@ class FiniteSteps(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look before the epoch is saved."""
         self._look(trainer)
-        total, count = self._norms.tolist()
+        total, count = self._norms
         if count:
             pl_module.log("train/gradient_norm", total / count)
         if self.action == "skip":
@@ -131,19 +133,16 @@ class FiniteSteps(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out; sum and number of the norms of the epoch at hand."""
-        return {"skipped": self.skipped, "norms": self._norms.tolist()}
+        norms = self._norms
+        for step in self._pending:  # Lightning asks before it says that it saves
+            norms = _added(norms, float(step.norm))
+        return {"skipped": self.skipped, "norms": list(norms)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = int(state_dict["skipped"])
         total, count = state_dict["norms"]
-        self._norms = torch.tensor([float(total), float(count)], dtype=torch.float64)
-
-    def _add_up(self, norm: Tensor) -> None:
-        """The norm before it is clipped; one that is not finite is left out."""
-        finite = torch.isfinite(norm)
-        # where the norm is, so that nobody waits
-        self._norms = self._norms.to(norm) + torch.stack([torch.where(finite, norm, 0.0), finite.to(norm)])
+        self._norms = (float(total), int(count))
 
     def _look(self, trainer: Trainer, *, all_but: int = 0) -> None:
         while len(self._pending) > all_but:
@@ -167,10 +166,11 @@ class FiniteSteps(Callback):
             undo()
 
     def _told(self, trainer: Trainer, step: _Step) -> str:
-        """What was wrong with a step, "" where nothing was; the same on every process."""
-        if bool(torch.isfinite(step.loss) & torch.isfinite(step.norm)):
-            return ""
+        """What was wrong with a step, "" where nothing was; the same on every process. Counts its norm."""
         loss, norm = float(step.loss), float(step.norm)
+        self._norms = _added(self._norms, norm)
+        if math.isfinite(loss) and (math.isfinite(norm) or step.is_scaled):
+            return ""
         what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         names = _names(trainer, step.seen)
         advice = [f"a smaller training.learning_rate (it is {self.learning_rate:g})"]
@@ -184,6 +184,10 @@ class FiniteSteps(Callback):
             f"{what} in step {step.number} (epoch {trainer.current_epoch + 1}), made of {names}. Nothing of it is "
             f"saved. Look at these pictures (python train.py check), or try {', '.join(advice)}."
         )
+
+
+def _added(norms: tuple[float, int], norm: float) -> tuple[float, int]:
+    return (norms[0] + norm, norms[1] + 1) if math.isfinite(norm) else norms
 
 
 def _names(trainer: Trainer, seen: list[tuple[Tensor, Tensor]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from losses import Step
@@ -63,24 +64,25 @@ class TrainingLoss:
             ahead = ahead[:still]
             self._open = _Open(module.loss_step(outputs, [batch, *ahead]), 1 + len(ahead))
         current = self._open
-        if (
-            current is None
-        ):  # a step is one batch, or something else than the loader makes Lightning accumulate
+        if current is None:
+            # a step is one batch, or something else than the loader makes Lightning accumulate
             values, weights = module.loss_terms(outputs, batch)
-            return values.sum() + self._log(module, values.detach(), weights)
+            loss = values.sum()
+            return loss + self._log(module, values.detach(), weights, loss.detach())
         values, weights = module.loss_terms(outputs, batch, current.step)
         current.values = current.values + values.detach()
         current.weights = current.weights + weights
         current.left -= 1
         loss = values.sum()
         if not current.left:
-            loss = loss + self._log(module, current.values, current.weights)
+            so_far = torch.as_tensor(current.values).sum()
+            loss = loss + self._log(module, current.values, current.weights, so_far)
             self.forget()
         return loss * trainer.accumulate_grad_batches
 
-    def _log(self, module: Any, values: Any, weights: Any) -> Tensor | float:
-        """Log the terms of a step's loss, (T,) each; returns the regularizer's penalty."""
-        loss = self.latest = values.sum()
+    def _log(self, module: Any, values: Any, weights: Any, loss: Tensor) -> Tensor | float:
+        """Log the terms of a step's loss, (T,) each, and their sum; returns the regularizer's penalty."""
+        self.latest = loss
         module.train_loss.update(values, weights)
         options, extra = module.recipe["regularizer"], 0.0
         if options["enabled"]:

@@ -77,11 +77,19 @@ class CrossEntropyTerm(Term):
             slopes -= hide(grad[2].unsqueeze(2).expand_as(slopes), chunk.counted)
         return slopes
 
+    @property
+    def label_smoothing(self) -> float:
+        return self.smoothing
+
+    @property
+    def is_by_weight(self) -> bool:
+        return self.normalization == "weights"
+
     def local_sums(self, sums: Sums, batch: Batch) -> Tensor:
         cost = sums.of_term[0]
         if self.smoothing:
             cost = (1 - self.smoothing) * cost + self.smoothing / batch.classes * sums.of_term[2]
-        cost, size = weigh(cost, sums, self.class_weight, batch, by_weight=self.normalization == "weights")
+        cost, size = weigh(cost, sums, self.class_weight, batch, by_weight=self.is_by_weight)
         return over_samples(torch.stack([cost.sum((1, 2)), size.sum(1)]), batch.sample_weight, dim=1)
 
     def value(self, totals: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from losses import options
+from losses import labels, options
 from losses.batch import Batch, prepare
 from losses.class_balance import ClassWeight
 from losses.position_sums import position_sums
@@ -36,7 +36,8 @@ class Loss(nn.Module, ABC):
     or float64 scalar, finite for finite logits. Under torch.distributed the value and the gradient are those
     of the union of all processes' batches (see ``global_sum``). Raises LoupeError, a ValueError, for a wrong
     shape, dtype or value; how values are checked on a GPU without waiting for it is told at ``RangeCheck``. The
-    gradient is written out (see ``Term``) and cannot be differentiated once more: that raises as well.
+    gradient is written out (see ``Term``) and cannot be differentiated once more: that raises as well (cross entropy of
+    a label a sample can be).
 
     Where the batch of an optimizer step comes in micro-batches, ``loss.step`` looks at the targets of all of them, and
     ``loss(logits, target, step=step)`` is the part of one of them. The parts, and their gradients, add up to the loss
@@ -76,6 +77,8 @@ class Loss(nn.Module, ABC):
         batch = self._prepare(logits, target, sample_weight)
         with autocast_off(batch.logits.device.type):
             weights, terms = self._checked_terms(batch)
+            if labels.fits(batch, terms):
+                return labels.mean_cost(batch, terms[0], self._range_check, step)
             exist = [] if step is None else [weight_of_samples(batch)]
             if not any(term.per_image for term in terms):
                 batch = batch.as_one_sample()

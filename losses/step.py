@@ -28,7 +28,8 @@ class Step:
 def weight_of_samples(batch: Batch) -> Tensor:
     """The sum of the sample weights, their number where there are none: a scalar."""
     if batch.sample_weight is None:
-        return torch.tensor(float(len(batch.logits)), dtype=batch.accumulator, device=batch.logits.device)
+        # torch.tensor would have a GPU waited for
+        return torch.full((), len(batch.logits), dtype=batch.accumulator, device=batch.logits.device)
     return batch.sample_weight.to(batch.accumulator).sum()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,13 +38,16 @@ def kind_of(
     for what, value in (("logits", logits), ("target", target), ("sample_weight", sample_weight)):
         if not isinstance(value, Tensor) and not (value is None and what == "sample_weight"):
             raise LoupeError(f"{loss}: {what} must be a tensor; got {type(value).__name__}")
-    got = f"logits {tuple(logits.shape)} {_name(logits)}, target {tuple(target.shape)} {_name(target)}"
+
+    def got() -> str:
+        return f"logits {tuple(logits.shape)} {_name(logits)}, target {tuple(target.shape)} {_name(target)}"
+
     if not logits.is_floating_point():
-        raise LoupeError(f"{loss}: logits must be floating point; got {got}")
+        raise LoupeError(f"{loss}: logits must be floating point; got {got()}")
     if target.is_complex():
-        raise LoupeError(f"{loss}: target must be integers; got {got}")
+        raise LoupeError(f"{loss}: target must be integers; got {got()}")
     if logits.ndim < 2 or logits.shape[1] < 1:
-        raise LoupeError(f"{loss}: logits must be (N, C) or (N, C, *), C channels; got {got}")
+        raise LoupeError(f"{loss}: logits must be (N, C) or (N, C, *), C channels; got {got()}")
     if target.device != logits.device:
         raise LoupeError(f"{loss}: logits are on {logits.device}, the target on {target.device}")
     _check_sample_weight(loss, logits, sample_weight)
@@ -53,35 +57,40 @@ def kind_of(
     soft = target.is_floating_point()
     if multilabel:
         if target.shape != logits.shape:
-            raise LoupeError(f"{loss}: a multi-label target has the shape of the logits; got {got}")
+            raise LoupeError(f"{loss}: a multi-label target has the shape of the logits; got {got()}")
         return "multilabel"
     if channels == 1:
         _check_binary(loss, got, tuple(target.shape), positions, soft, probabilities)
         return "binary"
     if soft and not probabilities:
-        raise LoupeError(f"{loss} takes class numbers (N, *), not class probabilities; got {got}")
+        raise LoupeError(f"{loss} takes class numbers (N, *), not class probabilities; got {got()}")
     if soft and target.shape != logits.shape:
         raise LoupeError(
-            f"{loss}: target must be integers {positions} or probabilities {tuple(logits.shape)}; got {got}"
+            f"{loss}: target must be integers {positions} or probabilities {tuple(logits.shape)}; got {got()}"
         )
     if not soft and tuple(target.shape) != positions:
         hint = "; several labels at once need multilabel=True" if target.shape == logits.shape else ""
-        raise LoupeError(f"{loss}: target must have shape {positions}; got {got}{hint}")
+        raise LoupeError(f"{loss}: target must have shape {positions}; got {got()}{hint}")
     if target.dtype == torch.bool:
-        raise LoupeError(f"{loss}: {channels} channels need class numbers, not booleans; got {got}")
+        raise LoupeError(f"{loss}: {channels} channels need class numbers, not booleans; got {got()}")
     return "multiclass"
 
 
 def _check_binary(
-    loss: str, got: str, shape: tuple[int, ...], positions: tuple[int, ...], soft: bool, probabilities: bool
+    loss: str,
+    got: Callable[[], str],
+    shape: tuple[int, ...],
+    positions: tuple[int, ...],
+    soft: bool,
+    probabilities: bool,
 ) -> None:
     if soft and not probabilities:
-        raise LoupeError(f"{loss} takes integers 0 and 1, not probabilities; got {got}")
+        raise LoupeError(f"{loss} takes integers 0 and 1, not probabilities; got {got()}")
     with_channel = (positions[0], 1, *positions[1:])
     if shape == positions or (soft and shape == with_channel):
         return
     hint = "; use target.squeeze(1)" if shape == with_channel else ""
-    raise LoupeError(f"{loss}: with one channel the target must have shape {positions}; got {got}{hint}")
+    raise LoupeError(f"{loss}: with one channel the target must have shape {positions}; got {got()}{hint}")
 
 
 def _check_sample_weight(loss: str, logits: Tensor, weight: Tensor | None) -> None:

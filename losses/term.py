@@ -73,6 +73,16 @@ class Term(ABC):
         """
         return True
 
+    @property
+    def label_smoothing(self) -> float | None:
+        """What cross entropy gives to all classes of each label, 0..1; None: the term is another one."""
+        return None
+
+    @property
+    def is_by_weight(self) -> bool:
+        """Whether a mean divides by the weights of the classes, and not by the number of positions."""
+        return False
+
     def check(self, batch: Batch) -> None:
         """Raise if the options do not fit the batch, which is known only once the number of channels is."""
         check_length(self.loss, "class_weight", self.class_weight, batch)

@@ -47,7 +47,7 @@ class MeanLoss(Metric):
         """
         weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device).view(-1)
         value = value.detach().to(self.total).view(-1)
-        self.total = self.total + torch.where(weight > 0, value * weight, torch.zeros_like(value))
+        self.total = self.total + torch.where(weight > 0, value * weight, 0.0)
         self.weight = self.weight + weight
 
     @property

@@ -92,7 +92,8 @@ def test_it_is_torchs(name: str, options: dict[str, Any], dtype: torch.dtype) ->
             weights = torch.linspace(0, 2, shape[0])  # the first sample does not exist
             same(loss, logits.to(dtype), target, sample_weight=weights)
             same(loss, logits.to(dtype), target, sample_weight=weights > 0)
-    assert len(calls) >= 12  # a batch of which torch made something else would prove nothing
+    labels_too = name not in ("categorical_crossentropy", "label_smoothing")  # those go by `labels`
+    assert len(calls) >= (12 if labels_too else 9)  # a batch of which torch made something else would prove nothing
 
 
 def as_exact_as_torch(loss: Loss, logits: Tensor, target: Tensor) -> None:

@@ -1,0 +1,110 @@
+"""Losses of a label a picture, which are computed by a way of their own: that of all other batches must agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from errors import LoupeError
+from losses import create_loss, labels
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("categorical_crossentropy", {}),
+    ("categorical_crossentropy", {"class_weight": [0.2, 1.0, 3.0, 0.0]}),
+    ("categorical_crossentropy", {"class_weight": [0.2, 1.0, 3.0, 0.0], "normalization": "count"}),
+    ("categorical_crossentropy", {"label_smoothing": 0.2, "class_weight": [0.2, 1.0, 3.0, 0.5]}),
+    ("categorical_crossentropy", {"ignore_index": 255}),
+    ("categorical_crossentropy", {"ignore_index": -1, "label_smoothing": 0.1}),
+    ("label_smoothing", {}),
+    ("label_smoothing", {"normalization": "count", "class_weight": [0.2, 1.0, 3.0, 0.5]}),
+]
+WEIGHTS: dict[str, Any] = {
+    "none": None,
+    "all": torch.ones(6, dtype=torch.bool),
+    "some": torch.tensor([True, True, False, True, False, True]),
+    "shares": torch.tensor([0.5, 2.0, 0.0, 1.0, 0.0, 1e-3]),
+    "nobody": torch.zeros(6),
+}
+
+
+def both(loss: Any, logits: Tensor, target: Tensor, weight: Tensor | None, step: bool) -> list[Tensor]:
+    """Value and gradient, here and by the way of all other batches."""
+    found: list[Tensor] = []
+    for short in (True, False):
+        leaf = logits.clone().requires_grad_()
+        asked: list[bool] = []
+        with pytest.MonkeyPatch.context() as patch:
+            fits = labels.fits
+            patch.setattr(
+                labels, "fits", lambda *a, s=short, f=fits: asked.append(f(*a)) or (s and asked[-1])
+            )
+            given: dict[str, Any] = {"sample_weight": weight}
+            if step:
+                parts = [(target, weight), (target[:2], None if weight is None else weight[:2])]
+                given["step"] = loss.step(logits, parts)
+            value = loss(leaf, target, **given)
+        assert asked == [True]
+        (3.0 * value).backward()
+        assert leaf.grad is not None
+        found += [value.detach(), leaf.grad]
+    return found
+
+
+@pytest.mark.parametrize("step", [False, True], ids=["batch", "micro-batch"])
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("soft", [False, True], ids=["numbers", "probabilities"])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_it_is_what_other_batches_get(
+    name: str, options: dict[str, Any], soft: bool, weight: str, step: bool
+) -> None:
+    if soft and "ignore_index" in options:
+        pytest.skip("class probabilities cannot be ignored")
+    torch.manual_seed(0)
+    loss = create_loss(name, **options)
+    logits = torch.randn(6, 4) * 3
+    target = torch.tensor([0, 3, 2, 1, 1, options.get("ignore_index", 2)])
+    if soft:
+        target = torch.rand(6, 4).softmax(1)
+    given = WEIGHTS[weight]
+    if given is not None and not bool(given.all()):
+        logits[2] = torch.nan  # a sample that is not there
+    for dtype, tolerance in ((torch.float32, 2e-6), (torch.float64, 1e-12), (torch.bfloat16, 1e-2)):
+        value, grad, other_value, other_grad = both(loss, logits.to(dtype), target, given, step)
+        assert value.dtype == other_value.dtype and grad.dtype == other_grad.dtype == dtype
+        torch.testing.assert_close(value, other_value, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(grad, other_grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("far", [50.0, 1e4, 1e38, 3e38])
+def test_logits_far_apart_give_numbers(far: float) -> None:
+    logits = torch.tensor([[far, -far, 0.0], [-far, far, 0.0]], requires_grad=True)
+    value = create_loss("categorical_crossentropy")(logits, torch.tensor([1, 1]))
+    value.backward()
+    assert bool(value.isfinite()) and logits.grad is not None and bool(logits.grad.isfinite().all())
+    assert value.item() == pytest.approx(min(far, torch.finfo(torch.float32).max / 16), rel=1e-6)
+
+
+def test_what_is_refused_elsewhere_is_refused_here() -> None:
+    loss = create_loss("categorical_crossentropy")
+    with pytest.raises(LoupeError, match="target holds 3, but 3 channels mean classes 0 to 2"):
+        loss(torch.zeros(2, 3), torch.tensor([0, 3]))
+    with pytest.raises(LoupeError, match="sample_weight holds -1"):
+        loss(torch.zeros(2, 3), torch.tensor([0, 1]), sample_weight=torch.tensor([1.0, -1.0]))
+
+
+def test_it_can_be_differentiated_twice() -> None:
+    """Which the losses of other batches refuse."""
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    loss = create_loss("label_smoothing", class_weight=[1.0, 2.0, 0.5, 1.0])
+    assert torch.autograd.gradgradcheck(lambda x: loss(x, torch.tensor([0, 3, 1])), (logits,))
+
+
+def test_a_batch_without_samples_is_nothing() -> None:
+    logits = torch.zeros(0, 3, requires_grad=True)
+    value = create_loss("categorical_crossentropy")(logits, torch.zeros(0, dtype=torch.int64))
+    value.backward()
+    assert value.item() == 0.0
