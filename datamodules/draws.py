@@ -3,10 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 
 __all__ = ["deal_folds", "lot", "lots", "take_groups", "take_of_each"]
+
+_AT_A_TIME = 65_536  # names whose lots are drawn together; those of a million are 100 MB of objects
 
 
 def lot(seed: int, name: str) -> bytes:
@@ -16,9 +19,12 @@ def lot(seed: int, name: str) -> bytes:
 
 def lots(seed: int, names: Iterable[bytes]) -> np.ndarray:
     """The first 64 bits of the lot of each name (in UTF-8), for many of them, as uint64."""
-    sha256 = hashlib.sha256
-    digests = b"".join([found.digest() for found in map(sha256, map(f"{seed}:".encode().__add__, names))])
-    return np.frombuffer(digests, dtype=">u8")[::4].astype(np.uint64)
+    sha256, started = hashlib.sha256, map(f"{seed}:".encode().__add__, names)
+    found = [np.empty(0, dtype=np.uint64)]
+    while some := list(islice(started, _AT_A_TIME)):
+        digests = b"".join([each.digest() for each in map(sha256, some)])
+        found.append(np.frombuffer(digests, dtype=">u8")[::4].astype(np.uint64))
+    return np.concatenate(found)
 
 
 def take_of_each(strata: np.ndarray, names: Sequence[str], count: int, seed: int) -> np.ndarray:

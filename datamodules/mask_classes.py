@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from errors import LoupeError
 
 __all__ = ["MaskValues", "add_values", "scan_masks", "value_to_class"]
 
+_AT_A_TIME = 1024
 _FORMAT = 2  # counts up when what is stored changes its meaning
 
 
@@ -49,19 +51,25 @@ def scan_masks(
 
     def compute() -> dict[str, Any]:
         count = partial(_count_values, reader=reader, skip=skip, tell=problems.collecting)
+        total = np.zeros(256, dtype=np.int64)
+        first: dict[int, str] = {}  # a mask that has the value
+        pairs = zip(paths, masks, strict=True)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            counts = list(pool.map(count, paths, masks))
-        good: list[int] = []
-        for row, found in enumerate(counts):
-            if isinstance(found, tuple):
-                problems.add(*found, (paths[row], *reader.files(masks[row])))
-            else:
-                good.append(row)
-        table = np.array([counts[row] for row in good]).reshape(-1, 256)
-        total = table.sum(axis=0)
-        present = np.flatnonzero(total).tolist()
-        first = [reader.title(masks[good[int(np.argmax(table[:, value] > 0))]]) for value in present]
-        return {"pixels": [[value, int(total[value])] for value in present], "examples": first}
+            # some at a time: what is known of a million masks would take gigabytes
+            while some := list(islice(pairs, _AT_A_TIME)):
+                for (path, mask), found in zip(some, pool.map(count, *zip(*some, strict=True)), strict=True):
+                    if isinstance(found, tuple):
+                        problems.add(*found, (path, *reader.files(mask)))
+                        continue
+                    new = (found > 0) & (total == 0)
+                    if new.any():
+                        first |= dict.fromkeys(np.flatnonzero(new).tolist(), reader.title(mask))
+                    total += found
+        present = sorted(first)
+        return {
+            "pixels": [[value, int(total[value])] for value in present],
+            "examples": [first[value] for value in present],
+        }
 
     key = fingerprint(f"masks {_FORMAT}{' skip' if skip else ''}", paths, masks, reader)
     found = compute() if problems.collecting else remembered("masks", key, compute)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from datamodules.formats import TABLE_KINDS, TABLE_SUFFIXES, read_manifest
 from datamodules.images import IMAGE_SUFFIXES
-from datamodules.samples import existing, find_pictures
+from datamodules.samples import below, existing, picture_names
 from datamodules.texts import Texts
 from errors import LoupeError
 
@@ -49,12 +49,12 @@ def find_predict_paths(path: str | None, *, outside_root: bool = False) -> Predi
         return _matching(path)
     found = existing("data.predict_path", path)
     if found.is_dir():
-        pictures = find_pictures(found)
+        pictures = picture_names(found)
         if not pictures:
             raise LoupeError(
                 f"data.predict_path {path} has no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
-        return PredictPaths(Texts([str(picture) for picture in pictures]), str(found))
+        return PredictPaths(below(found, pictures), str(found))
     if found.suffix.lower() in TABLE_SUFFIXES:
         rows = read_manifest(found, required=(), may_repeat=True, split=False, outside_root=outside_root)
         return PredictPaths(Texts(dict.fromkeys(rows.paths)), str(found.parent))

@@ -1,7 +1,7 @@
 """The list of samples: picture files, their annotations, and the part that each belongs to."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,17 @@ from datamodules.images import IMAGE_SUFFIXES
 from datamodules.texts import Texts
 from errors import LoupeError
 
-__all__ = ["PARTS", "Samples", "does_not_exist", "existing", "find_pictures", "name_some", "part_name"]
+__all__ = [
+    "PARTS",
+    "Samples",
+    "below",
+    "does_not_exist",
+    "existing",
+    "find_pictures",
+    "name_some",
+    "part_name",
+    "picture_names",
+]
 
 PARTS = ("train", "val", "test")
 _PART_NAMES = {
@@ -68,14 +78,55 @@ def part_name(name: str) -> str | None:
 
 
 def find_pictures(folder: Path, *, deep: bool = True) -> list[Path]:
-    """All picture files in a folder, and with `deep` below it, by suffix, sorted; hidden ones left out."""
-    return sorted(
-        path
-        for path in (folder.rglob("*") if deep else folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(piece.startswith(".") for piece in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    """The files of `picture_names`; where there may be very many, the names alone take a tenth of the time."""
+    return [folder / name for name in picture_names(folder, deep=deep)]
+
+
+def picture_names(folder: Path, *, deep: bool = True) -> list[str]:
+    """All picture files in a folder, and with `deep` below it, by suffix, as they are called from there, with `/`.
+
+    Sorted folder by folder, as paths are; hidden files and folders, and folders behind links, are left out. OSError
+    where the folder cannot be listed.
+    """
+    found: list[str] = []
+    _add_pictures(found, os.fspath(folder), "", deep=deep)
+    return found
+
+
+def _add_pictures(found: list[str], folder: str, inside: str, *, deep: bool) -> None:
+    names: list[str] = []
+    folders: set[str] = set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(name)
+                # isfile, since is_file raises at a link that leads to itself
+                elif name[name.rfind(".") :].lower() not in IMAGE_SUFFIXES or not (
+                    entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)  # noqa: PTH113
+                ):
+                    continue
+                names.append(name)
+    except PermissionError:
+        if not deep:
+            raise  # one that may not be read below another, such as lost+found, is no reason to end
+    names.sort()
+    if not folders:
+        found += [inside + name for name in names] if inside else names
+        return
+    for name in names:
+        if name not in folders:
+            found.append(inside + name)
+        elif deep:
+            _add_pictures(found, f"{folder}/{name}", f"{inside}{name}/", deep=True)
+
+
+def below(folder: Path, names: Iterable[str]) -> Texts:
+    """Files by their names from a folder; the folder is kept once."""
+    return Texts(names, prefix="" if folder == Path() else os.path.join(folder, ""))  # noqa: PTH118
 
 
 def existing(key: str, text: str) -> Path:

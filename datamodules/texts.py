@@ -10,6 +10,7 @@ from errors import LoupeError
 
 __all__ = ["Texts"]
 
+_AT_A_TIME = 65_536
 _SPARE = b"\0" * 8  # so that eight bytes can be read from every place
 #: Keeps the first 0 to 8 bytes of a little-endian word.
 _KEEP = np.array([(1 << 8 * count) - 1 for count in range(9)], dtype=np.uint64)
@@ -192,7 +193,7 @@ class Texts(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         letters, prefix = self._letters, self._prefix
-        places = zip(self._starts.tolist(), self._ends.tolist(), strict=True)
+        places = self._places()
         if letters.isascii():
             text = letters.decode()
             return (prefix + text[start:end] for start, end in places)
@@ -201,9 +202,13 @@ class Texts(Sequence[str]):
     def encoded(self) -> Iterator[bytes]:
         """Each text in UTF-8, without the prefix."""
         letters = self._letters
-        return (
-            letters[start:end] for start, end in zip(self._starts.tolist(), self._ends.tolist(), strict=True)
-        )
+        return (letters[start:end] for start, end in self._places())
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Where each begins and ends; some at a time, since a million numbers as objects take 40 MB."""
+        for first in range(0, len(self), _AT_A_TIME):
+            rows = slice(first, first + _AT_A_TIME)
+            yield from zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, (Texts, list, tuple)) and list(self) == list(other)

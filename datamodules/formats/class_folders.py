@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.problems import REFUSE, Problems
-from datamodules.samples import Samples, find_pictures, name_some, part_name
+from datamodules.samples import Samples, below, find_pictures, name_some, part_name, picture_names
 from errors import LoupeError
 
 __all__ = ["find_class_folders"]
@@ -18,7 +18,7 @@ def find_class_folders(root: Path, problems: Problems = REFUSE) -> Samples:
         found.add_classes(folder, part)
     if not parts:
         found.add_classes(root, "")
-    return Samples(found.names, found.paths, {"label": found.labels}, found.parts)
+    return Samples(found.names, below(root, found.names), {"label": found.labels}, found.parts)
 
 
 def _part_folders(root: Path, problems: Problems) -> dict[Path, str]:
@@ -53,7 +53,6 @@ class _Listing:
     root: Path
     problems: Problems
     names: list[str] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
 
@@ -75,13 +74,13 @@ class _Listing:
                 cases=len(loose),
             )
         for name in classes:
-            pictures = find_pictures(name)
+            pictures = picture_names(name)
             if not pictures:
                 self.problems.add(
                     "empty class folder", f"the class folder {name} has no pictures; fill it or remove it"
                 )
-            self.names += [picture.relative_to(self.root).as_posix() for picture in pictures]
-            self.paths += map(str, pictures)
+            inside = name.relative_to(self.root).as_posix()
+            self.names += [f"{inside}/{picture}" for picture in pictures]
             self.labels += [name.name] * len(pictures)
             self.parts += [part] * len(pictures)
 

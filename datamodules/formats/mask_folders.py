@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datamodules.images import IMAGE_SUFFIXES
 from datamodules.problems import REFUSE, Problems
-from datamodules.samples import Samples, find_pictures, name_some, part_name
+from datamodules.samples import Samples, below, name_some, part_name, picture_names
 from errors import LoupeError
 
 __all__ = ["STEM", "find_mask_folders", "has_mask_folders"]
@@ -29,8 +29,8 @@ def find_mask_folders(
     _check_template(images, masks)
     images, masks = Path(images).as_posix(), Path(masks).as_posix()  # "./images/" is "images"
     if (root / images).is_dir() and (images != "." or not _parts_in(root, images)):
-        names, paths, found = _pairs(root, images, masks, problems)
-        return Samples(names, paths, {"mask": found})
+        names, pictures, found = _pairs(root, images, masks, problems)
+        return Samples(names, below(root, pictures), {"mask": below(root, found)})
     parts = _parts_in(root, images)
     if not parts:
         inside = name_some(sorted(entry.name for entry in root.iterdir())) or "nothing"
@@ -42,16 +42,15 @@ def find_mask_folders(
     if len(set(parts.values())) < len(parts):
         raise LoupeError(f"data.root {root} has two folders for one part: {', '.join(f.name for f in parts)}")
     all_names: list[str] = []
-    all_paths: list[str] = []
+    all_pictures: list[str] = []
     all_masks: list[str] = []
     all_parts: list[str] = []
     for folder, part in parts.items():
-        names, paths, found = _pairs(folder, images, masks, problems)
-        all_names += [f"{folder.name}/{name}" for name in names]
-        all_paths += paths
-        all_masks += found
-        all_parts += [part] * len(names)
-    return Samples(all_names, all_paths, {"mask": all_masks}, all_parts)
+        pairs = _pairs(folder, images, masks, problems)
+        for listed, more in zip((all_names, all_pictures, all_masks), pairs, strict=True):
+            listed += [f"{folder.name}/{name}" for name in more]
+        all_parts += [part] * len(pairs[0])
+    return Samples(all_names, below(root, all_pictures), {"mask": below(root, all_masks)}, all_parts)
 
 
 def has_mask_folders(root: Path, images: str = "images") -> bool:
@@ -86,28 +85,24 @@ def _folder_of(masks: str) -> str:
 def _pairs(
     folder: Path, images: str, masks: str, problems: Problems
 ) -> tuple[list[str], list[str], list[str]]:
-    """Names, pictures and masks, matched by the picture's path without its suffix."""
+    """Names, pictures and masks as they are called from `folder`, matched by the picture's path without its suffix."""
     mask_folder = folder / _folder_of(masks)
     if not mask_folder.is_dir():
         raise LoupeError(f"{folder} has {images}/ and no {_folder_of(masks)}/")
-    mask_of = _by_template(mask_folder, folder, masks, problems)
+    mask_of = _by_template(folder, masks, problems)
     taken = set(mask_of.values())
-    beside = [path for path in find_pictures(folder / images) if path not in taken]
-    picture_of = _by_stem(folder / images, beside, problems)
+    prefix = "" if images == "." else f"{images}/"
+    found = [prefix + name for name in picture_names(folder / images)]
+    picture_of = _by_stem(folder, images, [name for name in found if name not in taken], problems)
     if not picture_of:
         raise LoupeError(f"{folder / images} has no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
     _tell_unpaired(folder, masks, picture_of, mask_of, problems)
     stems = sorted(set(picture_of) & set(mask_of))
-    prefix = "" if images == "." else f"{images}/"
-    return (
-        [f"{prefix}{stem}" for stem in stems],
-        [str(picture_of[s]) for s in stems],
-        [str(mask_of[s]) for s in stems],
-    )
+    return [prefix + stem for stem in stems], [picture_of[s] for s in stems], [mask_of[s] for s in stems]
 
 
 def _tell_unpaired(
-    folder: Path, masks: str, picture_of: dict[str, Path], mask_of: dict[str, Path], problems: Problems
+    folder: Path, masks: str, picture_of: dict[str, str], mask_of: dict[str, str], problems: Problems
 ) -> None:
     alone = sorted(set(picture_of) - set(mask_of))
     idle = sorted(set(mask_of) - set(picture_of))
@@ -120,7 +115,7 @@ def _tell_unpaired(
     if idle:
         lines.append(f"  {len(idle)} of {len(mask_of)} masks without a picture: {name_some(idle)}")
     lines.append("rename or remove them, or list the pairs in a manifest.csv (path,mask)")
-    files = [str(picture_of[stem]) for stem in alone] + [str(mask_of[stem]) for stem in idle]
+    files = [str(folder / picture_of[s]) for s in alone] + [str(folder / mask_of[s]) for s in idle]
     kind = "picture without mask" if alone and not idle else "mask without picture"
     problems.add(
         kind if not (alone and idle) else "pictures and masks do not pair up",
@@ -130,35 +125,37 @@ def _tell_unpaired(
     )
 
 
-def _by_stem(folder: Path, pictures: list[Path], problems: Problems) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in pictures:
-        _put(found, path.relative_to(folder).with_suffix("").as_posix(), path, folder, problems)
+def _by_stem(folder: Path, images: str, names: list[str], problems: Problems) -> dict[str, str]:
+    """The pictures by their names from `images` on, without suffix."""
+    found: dict[str, str] = {}
+    start = 0 if images == "." else len(images) + 1
+    for name in names:
+        _put(found, name[start : name.rindex(".")], name, folder, images, problems)
     return found
 
 
-def _by_template(mask_folder: Path, folder: Path, masks: str, problems: Problems) -> dict[str, Path]:
+def _by_template(folder: Path, masks: str, problems: Problems) -> dict[str, str]:
     """The masks by the picture's name that stands in theirs."""
     before, _, after = masks.partition(STEM)
     suffix = Path(f"x{after}").suffix
     any_suffix = suffix.lower() not in IMAGE_SUFFIXES
     pattern = re.compile(f"{re.escape(before)}(.+){re.escape(after)}")
-    found: dict[str, Path] = {}
-    for path in find_pictures(mask_folder):
-        inside = path.relative_to(folder)
-        name = (inside.with_suffix("") if any_suffix else inside).as_posix()
-        match = pattern.fullmatch(name)
+    found: dict[str, str] = {}
+    place = _folder_of(masks)
+    prefix = "" if place == "." else f"{place}/"
+    for inside in picture_names(folder / place):
+        name = prefix + inside
+        match = pattern.fullmatch(name[: name.rindex(".")] if any_suffix else name)
         if match:
-            _put(found, match.group(1), path, mask_folder, problems)
+            _put(found, match.group(1), name, folder, place, problems)
     return found
 
 
-def _put(found: dict[str, Path], stem: str, path: Path, folder: Path, problems: Problems) -> None:
-    if stem in found:
+def _put(found: dict[str, str], stem: str, name: str, folder: Path, inside: str, problems: Problems) -> None:
+    other = found.setdefault(stem, name)
+    if other != name:
         problems.add(
             "two files of one name",
-            f"{folder} has two files for one name: {found[stem].name} and {path.name}",
-            [str(found[stem]), str(path)],
+            f"{folder / inside} has two files for one name: {Path(other).name} and {Path(name).name}",
+            [str(folder / other), str(folder / name)],
         )
-    else:
-        found[stem] = path
