@@ -13,6 +13,7 @@ from callbacks.evaluation_record import EvaluationRecord
 from callbacks.event_files import RunTensorBoardLogger
 from callbacks.finite import FiniteSteps
 from callbacks.hyperparameters import Hyperparameters
+from callbacks.idle_hooks import pass_over_idle_hooks
 from callbacks.interruption import Interruption
 from callbacks.logged_so_far import LoggedSoFar
 from callbacks.metrics_csv import MetricsCSV
@@ -65,6 +66,7 @@ __all__ = [
     "TrainingSpeed",
     "WarmupAwareEarlyStopping",
     "mask_image",
+    "pass_over_idle_hooks",
     "resolve_precision",
     "uses_cuda",
     "write_atomically",

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
-from callbacks import RunDirectory
+from callbacks import RunDirectory, pass_over_idle_hooks
+from cli.auto_numbers import settle_numbers
 from cli.checkpoint_path import evaluation_directory, run_of
 from cli.dispatch import dispatch
-from cli.layers import COMMANDS, PARSED_AS, Request
+from cli.layers import Request
 from cli.messages import print_once
 from cli.monitor import check_monitor
 from cli.options import check_loss, check_typed_block
@@ -82,12 +84,15 @@ class LoupeCLI(LightningCLI):
 
     # -- the parser ---------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The commands, each with those arguments of the Trainer's method that are not for the command line."""
+    def subcommands(self) -> dict[str, set[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The command at hand, with those arguments of the Trainer's method that are not for the command line.
+
+        A parser is made for each that is named here, and takes 0.1 s.
+        """
         skip = {"model", "datamodule", "weights_only", "return_predictions", "verbose"}
         loaders = {"fit": {"train_dataloaders", "val_dataloaders"}}
-        return {name: skip | loaders.get(name, {"dataloaders"}) for name in COMMANDS if name not in PARSED_AS}
+        name = self.request.parsed_as
+        return {name: skip | loaders.get(name, {"dataloaders"})}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `training` and `run`; every module gets the training section as plain data."""
@@ -169,6 +174,14 @@ class LoupeCLI(LightningCLI):
         check_loss(config.training.loss, config.model.class_path)
         if config.training.lr_schedule.get("enabled", True):
             check_typed_block("training.lr_schedule", config.training.lr_schedule, SCHEDULES)
+        settle_numbers(
+            config,
+            command=self.request.command,
+            checkpoint=self.checkpoint,
+            build=self._parser(str(self.config.subcommand)).instantiate_classes,
+            write=partial(_write_numbers, config),
+        )
+        self.__dict__.pop("config_dump", None)  # Lightning keeps what it has written for the objects of a search
         text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
         self.run.config = text
         self.run.config_dict = yaml.safe_load(text)
@@ -199,7 +212,9 @@ class LoupeCLI(LightningCLI):
                 return self.trainer_class(**trial_arguments(given), callbacks=ours)
             if self.subcommand == "fit":
                 arguments["callbacks"] += vertex_uploads(os.environ, self.run, goes_on=bool(path))
-            return self.trainer_class(**{**arguments, **kwargs})
+            trainer = self.trainer_class(**{**arguments, **kwargs})
+            pass_over_idle_hooks(trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+            return trainer
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):
                 raise
@@ -258,8 +273,16 @@ class LoupeCLI(LightningCLI):
         return arguments
 
 
-def _plain_number(number: int) -> int:
-    return int(number)
+def _plain_number(number: Any) -> int:
+    return int(Training.batch_size if number == "auto" else number)  # until `settle_numbers`
+
+
+def _write_numbers(config: Namespace, numbers: Mapping[str, Any]) -> None:
+    """Into `training`, and wherever the parser's links have brought it."""
+    for key, number in numbers.items():
+        config.training[key] = number
+    config.model.init_args.training = _plain_training(config.training)
+    config.data.init_args.loader.batch_size = _plain_number(config.training.batch_size)
 
 
 def _plain_training(training: Namespace | Training) -> dict[str, Any]:

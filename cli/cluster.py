@@ -7,7 +7,15 @@ from typing import Any
 
 from errors import LoupeError
 
-__all__ = ["Cluster", "is_first_of_node", "is_first_process", "place_among_nodes", "read_cluster", "spread"]
+__all__ = [
+    "Cluster",
+    "is_first_of_node",
+    "is_first_process",
+    "place_among_nodes",
+    "read_cluster",
+    "refuse_launchers",
+    "spread",
+]
 
 #: Launchers of whole worlds that Lightning knows and that need nothing from here.
 _OTHERS = ("LSB_JOBID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
@@ -98,6 +106,23 @@ def spread(given: Mapping[str, Any], environment: MutableMapping[str, str]) -> t
         arguments,
         f"{cluster.launcher}: {cluster.num_nodes} node{plural}{each}, strategy {arguments['strategy']}",
     )
+
+
+def refuse_launchers(environment: Mapping[str, str], nodes: int, key: str) -> None:
+    """LoupeError where a launcher has started, or will start, more than one process of ``key: auto``."""
+    cluster = read_cluster(environment)
+    started, launcher = 1, ""
+    if cluster is not None:
+        nodes, launcher = max(nodes, cluster.num_nodes), cluster.launcher
+        started = cluster.num_nodes * (cluster.processes or 1)
+    elif other := next((name for name in _OTHERS if name in environment), None):
+        started, launcher = 2, f"a launcher that sets {other}"
+    if nodes > 1 or started > 1:
+        where = f"{launcher} has started several" if started > 1 else f"there are {nodes} nodes"
+        raise LoupeError(
+            f"{key}: auto is searched for by one process, and {where}; find it once on one device (the same "
+            f"command without the launcher, --trainer.devices=1 --trainer.num_nodes=1), then give that number"
+        )
 
 
 def is_first_process(environment: Mapping[str, str]) -> bool:

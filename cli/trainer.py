@@ -27,13 +27,14 @@ from callbacks import (
     uses_cuda,
 )
 from cli.cluster import spread
+from cli.cuda_settings import cuda_settings
 from cli.fit_callbacks import fit_callbacks, refuse_extra_saves, refuse_without_effect
 from cli.messages import print_once
 from cli.terminal_callbacks import has_progress_bar, terminal_callbacks
 from cli.vocabulary import Training
 from errors import LoupeError
 
-__all__ = ["trainer_arguments", "trial_arguments"]
+__all__ = ["search_arguments", "trainer_arguments", "trial_arguments"]
 
 
 def trainer_arguments(
@@ -103,6 +104,7 @@ def trainer_arguments(
         enable_progress_bar=has_progress_bar(given, users),
         # The opening summary tells it in one line; --trainer.enable_model_summary true brings the table.
         enable_model_summary=bool(given.get("enable_model_summary")),
+        **cuda_settings(command, given),
     )
     if given.get("barebones"):
         if training.early_stopping.enabled:
@@ -131,6 +133,27 @@ def trial_arguments(given: dict[str, Any]) -> dict[str, Any]:
         "fast_dev_run": True,
         **dict.fromkeys(quiet, False),
         "use_distributed_sampler": False,
+    }
+
+
+def search_arguments(training: Training, given: dict[str, Any]) -> dict[str, Any]:
+    """Those arguments of a fit's Trainer that change what a step does, or what it needs."""
+    kept = (
+        "accelerator",
+        "benchmark",
+        "detect_anomaly",
+        "deterministic",
+        "gradient_clip_algorithm",
+        "inference_mode",
+        "limit_train_batches",
+        "limit_val_batches",
+        "overfit_batches",
+    )
+    return {
+        **{key: given[key] for key in kept if given.get(key) is not None},
+        "precision": _precision("fit", training, given),
+        "gradient_clip_val": training.gradient_clip,
+        **cuda_settings("fit", given),
     }
 
 

@@ -9,6 +9,9 @@ if TYPE_CHECKING:  # the parser checks the ranges; to a type checker they are pl
     PositiveFloat = float
     NonNegativeInt = int
     PositiveInt = int
+    # `cli.auto_numbers` puts a number there before anything is made from the section
+    PositiveIntOrAuto = int
+    PositiveFloatOrAuto = float
 else:
     from jsonargparse.typing import (
         ClosedUnitInterval,
@@ -18,7 +21,11 @@ else:
         PositiveInt,
     )
 
+    PositiveIntOrAuto = PositiveInt | Literal["auto"]
+    PositiveFloatOrAuto = PositiveFloat | Literal["auto"]
+
 __all__ = [
+    "AUTO",
     "BLOCKS",
     "KEYS",
     "SWITCHED",
@@ -146,14 +153,15 @@ class Training:
 
     Attributes:
         epochs: Whole passes over the training set.
-        batch_size: Images per optimizer step over ALL processes and micro-batches.
-        learning_rate: Peak learning rate, after warm-up.
+        batch_size: Images per optimizer step over ALL processes and micro-batches; auto: as many as fit into memory.
+        learning_rate: Peak learning rate, after warm-up; auto: found by a short search before the fit.
         optimizer: A name of timm's optimizer factory, or {type: sgd, momentum: 0.9, weight_decay: 1.0e-4, ...}.
         loss: categorical_crossentropy, focal, dice, dice_ce, tversky, label_smoothing or iou; or with options,
             {type: focal, alpha: 0.25, gamma: 2.0, ...}.
         monitor: The one score that checkpoints, early stopping and plateau schedules watch.
         monitor_mode: auto (from the score), min or max.
-        accumulate: Micro-batches per optimizer step; batch_size stays the size of the step.
+        accumulate: Micro-batches per optimizer step; batch_size stays the size of the step. auto: the fewest with which
+            it fits into memory.
         mixed_precision: Compute in 16 bits where that is safe.
         lr_schedule: constant, cosine_annealing, exponential, step, polynomial, reduce_on_plateau or one_cycle; or with
             options, {type: step, every: 10, factor: 0.1, ...}; {enabled: false} is constant.
@@ -172,13 +180,13 @@ class Training:
     """
 
     epochs: PositiveInt = 50
-    batch_size: PositiveInt = 32
-    learning_rate: PositiveFloat = 1.0e-3
+    batch_size: PositiveIntOrAuto = 32
+    learning_rate: PositiveFloatOrAuto = 1.0e-3
     optimizer: dict[str, Any] = field(default_factory=lambda: {"type": "adamw"})
     loss: dict[str, Any] = field(default_factory=lambda: {"type": "dice_ce"})
     monitor: str = "val/loss"
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    accumulate: PositiveInt = 1
+    accumulate: PositiveIntOrAuto = 1
     mixed_precision: MixedPrecision = field(default_factory=MixedPrecision)
     lr_schedule: dict[str, Any] = field(default_factory=lambda: {"enabled": True, "type": "cosine_annealing"})
     warmup: Warmup = field(default_factory=Warmup)
@@ -210,6 +218,8 @@ class Training:
 SWITCHED = ("mixed_precision", "lr_schedule", "warmup", "early_stopping", "regularizer", "ema", "tensorboard")
 #: Blocks that are a type with that type's own options; ``loss: focal`` is short for ``loss: {type: focal}``.
 TYPED = ("optimizer", "loss", "lr_schedule")
+#: Keys that may be `auto`: a number that a search before the fit finds, in this order.
+AUTO = ("batch_size", "accumulate", "learning_rate")
 #: Blocks whose keys are fixed: the key -> its dataclass.
 BLOCKS: dict[str, type] = {
     f.name: f.type

@@ -22,7 +22,7 @@ from lightning_modules.step_seed import seed_step
 from lightning_modules.training_loss import TrainingLoss
 from losses import LOSSES, Step, create_loss
 from metrics import MeanLoss
-from models import accepts_single_sample, set_backbone_frozen
+from models import accepts_single_sample, compile_network, set_backbone_frozen
 from optim import Schedule
 
 __all__ = ["Batch", "LoupeModule", "Stage"]
@@ -163,7 +163,7 @@ class LoupeModule(LightningModule, ABC):
             made = {stage: Evaluation(self.create_scores(names), self.terms) for stage in ("val", "test")}
             self.evaluations = nn.ModuleDict(made)
             if self.recipe["compile"]:
-                self.model.compile()  # in place: the state dict keeps the keys of the plain network
+                compile_network(self.model)  # in place: the state dict keeps the keys of the plain network
 
     @property
     def network(self) -> nn.Module:

@@ -7,6 +7,7 @@ from models.backbone import (
     set_backbone_frozen,
 )
 from models.classification import Classifier
+from models.compiled import compile_network
 from models.cropping import Cropper
 from models.registry import create_model, model_names
 from models.segmentation import Segmenter
@@ -22,6 +23,7 @@ __all__ = [
     "accepts_single_sample",
     "backbone_interpolation",
     "backbone_parameters",
+    "compile_network",
     "create_model",
     "model_names",
     "set_backbone_frozen",

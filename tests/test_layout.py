@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lightning_modules": {"models", "losses", "metrics", "optim"},
     "callbacks": {"figures", "inference", "metrics", "predictions"},
     "inference": {"lightning_modules", "models", "datamodules", "metrics"},
+    "finders": {"datamodules", "lightning_modules"},
     "inspection": {"datamodules", "figures", "metrics"},
     "reports": {"datamodules", "figures", "metrics"},
     "export": {"datamodules", "inference", "lightning_modules", "models", "metrics"},
