@@ -23,19 +23,22 @@ log = logging.getLogger(__name__)
 _MOST = 10
 #: So many pictures of a step are named.
 _NAMED = 8
+#: The gradient's norm is worked out every so many steps; that it is finite, in each.
+_NORM_EVERY = 10
 
 
 @dataclass(frozen=True)
 class _Step:
     """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches.
 
-    ``is_scaled``: an overflow of the gradient is the loss scaler's business.
+    ``broken``: a scalar, not 0 where the gradient is not finite; None: the loss scaler sees to that. ``norm``: of the
+    gradient; None: it was not worked out.
     """
 
     number: int
     loss: Tensor
-    norm: Tensor
-    is_scaled: bool
+    broken: Tensor | None
+    norm: Tensor | None
     seen: list[tuple[Tensor, Tensor]]
 
 
@@ -52,23 +55,29 @@ class FiniteSteps(Callback):
 
     Under float16 with loss scaling an overflow of the gradient is the scaler's business, so the loss alone counts.
 
-    The L2 norm of the gradient, before clipping, is logged as ``train/gradient_norm``: the mean over the epoch's steps.
+    The L2 norm of the gradient, before clipping, is logged as ``train/gradient_norm``: the mean over the epoch's first
+    step and every tenth of the run, or more where curves of single steps are logged (it takes three times as long as to see that the gradient is finite).
 
     Args:
         action: ``stop`` or ``skip``.
         learning_rate: Of the recipe, for the advice.
+        points_every: Steps whose number, from 1, this divides need a norm, for their own point of a curve; 0: none.
     """
 
-    def __init__(self, action: Literal["stop", "skip"], *, learning_rate: float) -> None:
+    def __init__(
+        self, action: Literal["stop", "skip"], *, learning_rate: float, points_every: int = 0
+    ) -> None:
         self.action = action
         self.learning_rate = learning_rate
+        self._norm_every = math.gcd(points_every, _NORM_EVERY)
         self.skipped = 0
         self._in_a_row = 0
         self._losses: list[Tensor] = []
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._pending: deque[_Step] = deque()
-        #: The L2 norm of the last step's gradient, before clipping.
+        #: The L2 norm of the gradient, before clipping, of the last step that has one.
         self.norm = torch.zeros(())
+        self._opens_epoch = False
         #: Sum of the norms of this epoch's gradients that were finite, and their number; of steps that were looked at.
         self._norms: tuple[float, int] = (0.0, 0)
         self._undo: list[Callable[[], Any]] = []
@@ -83,6 +92,7 @@ class FiniteSteps(Callback):
     ) -> None:
         """Look at the steps before, and remember what the step at hand is made of."""
         self._look(trainer, all_but=0 if pl_module.device.type == "cpu" else 1)
+        self._opens_epoch = batch_idx < trainer.accumulate_grad_batches
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._losses, self._seen = [], []
             if self.action == "skip":
@@ -101,10 +111,12 @@ class FiniteSteps(Callback):
         """Find out, without waiting for the answer unless the step may have to be left out."""
         loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=loss.device)
-        self.norm = norm
-        is_scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        self._pending.append(_Step(trainer.global_step + 1, loss, norm, is_scaled, self._seen))
+        number, norm, broken = trainer.global_step + 1, None, None
+        if gradients and (self._opens_epoch or number % self._norm_every == 0):
+            norm = self.norm = torch.nn.utils.get_total_norm(gradients)
+        if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
+            broken = _broken(gradients) if norm is None else ~norm.isfinite()
+        self._pending.append(_Step(number, loss, broken, norm, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
 
@@ -135,7 +147,7 @@ class FiniteSteps(Callback):
         """How many steps were left out; sum and number of the norms of the epoch at hand."""
         norms = self._norms
         for step in self._pending:  # Lightning asks before it says that it saves
-            norms = _added(norms, float(step.norm))
+            norms = _added(norms, step.norm)
         return {"skipped": self.skipped, "norms": list(norms)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,11 +179,11 @@ class FiniteSteps(Callback):
 
     def _told(self, trainer: Trainer, step: _Step) -> str:
         """What was wrong with a step, "" where nothing was; the same on every process. Counts its norm."""
-        loss, norm = float(step.loss), float(step.norm)
-        self._norms = _added(self._norms, norm)
-        if math.isfinite(loss) and (math.isfinite(norm) or step.is_scaled):
+        loss, is_broken = float(step.loss), step.broken is not None and bool(step.broken)
+        self._norms = _added(self._norms, step.norm)
+        if math.isfinite(loss) and not is_broken:
             return ""
-        what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+        what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
         names = _names(trainer, step.seen)
         advice = [f"a smaller training.learning_rate (it is {self.learning_rate:g})"]
         if trainer.gradient_clip_val is None:
@@ -186,8 +198,21 @@ class FiniteSteps(Callback):
         )
 
 
-def _added(norms: tuple[float, int], norm: float) -> tuple[float, int]:
-    return (norms[0] + norm, norms[1] + 1) if math.isfinite(norm) else norms
+def _added(norms: tuple[float, int], norm: Tensor | None) -> tuple[float, int]:
+    if norm is None or not math.isfinite(value := float(norm)):
+        return norms
+    return norms[0] + value, norms[1] + 1
+
+
+def _broken(gradients: list[Tensor]) -> Tensor:
+    """A scalar, not 0 where any number is infinite or NaN, that nobody has to wait for."""
+    device = gradients[0].device
+    if device.type == "mps":
+        return ~torch.nn.utils.get_total_norm(gradients).isfinite()
+    # What GradScaler asks; it also multiplies, here by 1. All at once, where a norm comes tensor by tensor.
+    found, one = torch.zeros((), device=device), torch.ones((), device=device)
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)  # pyright: ignore[reportPrivateUsage]
+    return found
 
 
 def _names(trainer: Trainer, seen: list[tuple[Tensor, Tensor]]) -> str:

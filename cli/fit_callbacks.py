@@ -79,7 +79,8 @@ def fit_callbacks(
     checkpoint = _checkpoint(fit, record)
     speed = TrainingSpeed()
     rate = float(training.learning_rate)
-    finite = FiniteSteps(training.on_nonfinite, learning_rate=rate)
+    every = _steps_between_points(training)
+    finite = FiniteSteps(training.on_nonfinite, learning_rate=rate, points_every=every or 0)
     callbacks: list[Callback] = [run, finite]
     if training.ema.enabled:
         callbacks.append(ExponentialMovingAverage(training.ema.decay))
@@ -88,7 +89,8 @@ def fit_callbacks(
         callbacks.append(_early_stopping(training, checkpoint))
     if checkpoint is not None:
         callbacks.append(checkpoint)
-    callbacks += [Interruption(), speed, *_step_curves(training, finite), *_kept(fit, speed, checkpoint)]
+    curves = [StepCurves(every, finite)] if every else []
+    callbacks += [Interruption(), speed, *curves, *_kept(fit, speed, checkpoint)]
     told = [OpeningSummary(run, training.as_dict()), ClosingTable(run, checkpoint)]
     return [*callbacks, *told, LoggedSoFar(fit.table, fit.board)]
 
@@ -124,14 +126,15 @@ def _pictures(fit: _Fit, on_show: SamplesOnShow) -> list[Callback]:
     return shown
 
 
-def _step_curves(training: Training, finite: FiniteSteps) -> list[Callback]:
+def _steps_between_points(training: Training) -> int | None:
+    """Optimizer steps from one point of a step's curve to the next; None: there are no such curves."""
     match training.tensorboard.update_freq:
         case "epoch":
-            return []
+            return None
         case "batch":
-            return [StepCurves(1, finite)]
+            return 1
         case int(steps):
-            return [StepCurves(int(steps), finite)]
+            return int(steps)
         case other:
             raise AssertionError(other)
 

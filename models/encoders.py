@@ -3,15 +3,10 @@
 import warnings
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
-
 from errors import LoupeError, nearest, unknown
 from models.input import CENTRED, IMAGENET, MeanStd
 
 __all__ = ["encoder_mean_std", "hub_tag", "resolve_encoder", "size_options", "warn_of_differences"]
-
-_SMP: dict[str, dict[str, Any]] = smp.encoders.encoders
 
 # SMP keeps these on the hub only, which need not be reachable. ImageNet's statistics are those of all others.
 _DPN: MeanStd = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
@@ -29,7 +24,10 @@ def resolve_encoder(name: str) -> str:
     >>> resolve_encoder("resnet50"), resolve_encoder("convnext_tiny")
     ('resnet50', 'tu-convnext_tiny')
     """
-    if name in _SMP:
+    import timm  # here and below: it takes a second to import, and --help asks nothing of it
+
+    own = _smp_encoders()
+    if name in own:
         return name
     bare = name.removeprefix("tu-").removeprefix("timm-")
     # SMP 0.6 maps these older names itself: timm-mobilenetv3_large_100 is timm's tf_mobilenetv3_large_100.
@@ -37,12 +35,18 @@ def resolve_encoder(name: str) -> str:
         bare = f"tf_{bare}"
     if timm.is_model(bare):
         return f"tu-{bare}"
-    near = nearest(name, [*_SMP, *timm.list_models(), *(f"tu-{model}" for model in timm.list_models())])
+    near = nearest(name, [*own, *timm.list_models(), *(f"tu-{model}" for model in timm.list_models())])
     hint = f" (did you mean '{near}'?)" if near else ""
     raise LoupeError(
         f"unknown encoder '{name}'{hint}; valid: an encoder of SMP (resnet34, mit_b0, ...) or of timm "
         f"(convnext_tiny, tf_efficientnet_lite0, ...; timm.list_models() has them all)"
     )
+
+
+def _smp_encoders() -> dict[str, dict[str, Any]]:
+    import segmentation_models_pytorch as smp
+
+    return smp.encoders.encoders
 
 
 def encoder_mean_std(encoder: str) -> MeanStd:
@@ -51,6 +55,8 @@ def encoder_mean_std(encoder: str) -> MeanStd:
     They depend on the encoder's name alone, so a network trained from scratch, or built again for a
     checkpoint, has the same.
     """
+    import timm
+
     if encoder.startswith("tu-"):
         config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
         return (tuple(config.mean), tuple(config.std)) if config else IMAGENET
@@ -59,6 +65,8 @@ def encoder_mean_std(encoder: str) -> MeanStd:
 
 def hub_tag(encoder: str, weights: str) -> str | bool:
     """What SMP wants as ``encoder_weights`` for ``imagenet``, ``pretrained`` or another tag of the encoder."""
+    import timm
+
     if encoder.startswith("tu-"):
         if weights not in ("imagenet", "pretrained"):
             raise unknown("weights", weights, ["imagenet", "pretrained", "a FILE", "null"])
@@ -68,7 +76,7 @@ def hub_tag(encoder: str, weights: str) -> str | bool:
             )
         return True
     # Adversarial weights expect other pixel statistics than the rest of their encoder; timm has them by name.
-    tags = [str(tag) for tag in _SMP[encoder]["pretrained_settings"] if tag != "advprop"]
+    tags = [str(tag) for tag in _smp_encoders()[encoder]["pretrained_settings"] if tag != "advprop"]
     if weights in tags:
         return weights
     if tags and weights in ("imagenet", "pretrained"):

@@ -1,4 +1,4 @@
-"""``create_model``: every network by name. A family is one file with ``NAMES`` and a function that builds them."""
+"""``create_model``: every network by name. A family is one file with names and a function that builds them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,16 +10,17 @@ from models.weights import from_hub, load_weights
 
 __all__ = ["create_model", "model_names"]
 
-FAMILIES: tuple[tuple[tuple[str, ...], Callable[..., BackboneModel]], ...] = (
-    (segmentation.NAMES, segmentation.create_segmenter),
-    (classification.NAMES, classification.create_classifier),
-    (cropping.NAMES, cropping.create_cropper),
+# Segmenters last: SMP has to be imported for their names.
+FAMILIES: tuple[tuple[Callable[[], tuple[str, ...]], Callable[..., BackboneModel]], ...] = (
+    (lambda: classification.NAMES, classification.create_classifier),
+    (lambda: cropping.NAMES, cropping.create_cropper),
+    (segmentation.names, segmentation.create_segmenter),
 )
 
 
 def model_names() -> list[str]:
     """Every name that ``create_model`` knows."""
-    return [name for names, _ in FAMILIES for name in names]
+    return [name for names, _ in FAMILIES for name in names()]
 
 
 def create_model(
@@ -57,7 +58,7 @@ def create_model(
     if num_classes < 1 or in_channels < 1:
         raise LoupeError(f"num_classes and in_channels are at least 1, got {num_classes} and {in_channels}")
     for names, create in FAMILIES:
-        if name in names:
+        if name in names():
             model = create(
                 name,
                 num_classes=num_classes,

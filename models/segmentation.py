@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from errors import LoupeError, unknown
@@ -17,16 +16,13 @@ from models.unet import UNet
 from models.upstream_errors import upstream_errors
 from models.weights import from_hub, hub_errors
 
-__all__ = ["NAMES", "Segmenter", "create_segmenter"]
+__all__ = ["Segmenter", "create_segmenter", "names"]
 
 PRESETS: dict[str, tuple[str, str | None]] = {
     "seg_unet": ("unet", None),
     "seg_resnet50_unet": ("unet", "resnet50"),
 }
 """Config names: architecture and encoder."""
-
-ARCHITECTURES: Mapping[str, type[nn.Module]] = smp.MODEL_ARCHITECTURES_MAPPING
-NAMES: tuple[str, ...] = (*PRESETS, *ARCHITECTURES)
 
 # PAN's pyramid halves the last feature map three times, so that needs 8 x 8 positions.
 _SMALLEST_FEATURES = {"pan": 8}
@@ -44,6 +40,17 @@ _RESERVED = {
     "aux_params",
     "kwargs",
 }
+
+
+def names() -> tuple[str, ...]:
+    """Those of Loupe, and every architecture of SMP."""
+    return (*PRESETS, *_architectures())
+
+
+def _architectures() -> Mapping[str, type[nn.Module]]:
+    import segmentation_models_pytorch as smp  # here: it takes a second with timm, and --help asks nothing of it
+
+    return smp.MODEL_ARCHITECTURES_MAPPING
 
 
 class Segmenter(BackboneModel):
@@ -116,7 +123,7 @@ def _smp_model(
     weights: str | None,
     options: dict[str, Any],
 ) -> Segmenter:
-    build = ARCHITECTURES[architecture]
+    build = _architectures()[architecture]
     parameters = inspect.signature(build).parameters
     encoder = resolve_encoder(encoder or str(parameters["encoder_name"].default))
     valid = set(parameters) - _RESERVED

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Literal
 
-import timm
 import torch
 from torch import nn
 
@@ -41,6 +40,8 @@ def resolve_backbone(name: str) -> str:
     >>> resolve_backbone("resnetv2_50")
     'resnetv2_50'
     """
+    import timm  # here and below: it takes a second to import, and --help asks nothing of it
+
     if timm.is_model(name):
         return name
     near = nearest(name, timm.list_models())
@@ -59,6 +60,8 @@ def backbone_mean_std(name: str) -> MeanStd:
     >>> backbone_mean_std("resnetv2_50")
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     """
+    import timm
+
     config = timm.get_pretrained_cfg(name)
     return (tuple(config.mean), tuple(config.std)) if config else IMAGENET
 
@@ -69,6 +72,8 @@ def backbone_interpolation(name: str) -> Literal["bilinear", "bicubic"]:
     >>> backbone_interpolation("resnetv2_50"), backbone_interpolation("lcnet_035")
     ('bicubic', 'bilinear')
     """
+    import timm
+
     config = timm.get_pretrained_cfg(resolve_backbone(name))
     return "bicubic" if config and config.interpolation == "bicubic" else "bilinear"
 
@@ -86,6 +91,8 @@ def create_backbone(
         pooled: One vector a picture, (C,); otherwise what ``forward_features`` gives: (C, H, W), or other shapes for
             networks that are not convolutional.
     """
+    import timm
+
     resolve_backbone(name)
     for option in options:
         if option in _RESERVED:

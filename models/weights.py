@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import huggingface_hub.constants
-import timm.models
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -44,6 +42,8 @@ def hub_errors(encoder: str, weights: str) -> Generator[None]:
 
     The client would retry for half a minute; where the hub does not answer, only its local cache is used.
     """
+    import huggingface_hub.constants
+
     hub: Any = huggingface_hub.constants
     before = hub.HF_HUB_OFFLINE
     offline = before or not _hub_answers()
@@ -61,6 +61,8 @@ def hub_errors(encoder: str, weights: str) -> Generator[None]:
 
 
 def _hub_answers() -> bool:
+    import huggingface_hub.constants
+
     if urllib.request.getproxies():  # a direct connection says nothing there
         return True
     address = urlsplit(huggingface_hub.constants.ENDPOINT)
@@ -176,6 +178,8 @@ def _adapted(tensor: Tensor, own: Tensor) -> Tensor:
     """A first convolution for three channels, for another number of them (timm's rule); others unchanged."""
     first = tensor.ndim == 4 and tensor.shape[1] == 3 and own.ndim == 4 and tensor.shape[0] == own.shape[0]
     if first and tensor.shape[2:] == own.shape[2:] and own.shape[1] != 3:
+        import timm.models
+
         return timm.models.adapt_input_conv(own.shape[1], tensor)
     return tensor
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import Tensor, nn
 
 from errors import LoupeError, nearest, unknown
@@ -24,6 +23,8 @@ def optimizer_options(type: str) -> dict[str, Any]:
     >>> optimizer_options("sgd")["momentum"]
     0.9
     """
+    from timm.optim import get_optimizer_info, list_optimizers  # here: a second that --help does without
+
     names = [str(name) for name in list_optimizers()]
     if type not in names:
         near = nearest(type, names)
@@ -66,6 +67,8 @@ def create_optimizer(
     - ``load_state_dict`` takes the state of a checkpoint and leaves this run's settings (rate, decay, betas); the
       state of another kind of optimizer raises LoupeError.
     """
+    from timm.optim import create_optimizer_v2
+
     given: dict[str, Any] = dict(optimizer or {})
     name = str(given.pop("type", "adamw")).lower()
     valid = optimizer_options(name)

@@ -61,7 +61,7 @@ def run(data: Path, poison: Poison, *flags: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("what", "told"), [("gradient", "the gradient's norm is inf"), ("picture", "the loss is nan")]
+    ("what", "told"), [("gradient", "the gradient is not finite"), ("picture", "the loss is nan")]
 )
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_it_stops_and_names_the_pictures(
@@ -118,6 +118,7 @@ def test_a_step_that_is_skipped_has_not_been(
     what: str,
 ) -> None:
     """Weights, moments, batch-norm statistics and sums after steps 1, 3 are those of steps 1, 3 alone."""
+    monkeypatch.setattr("callbacks.finite._NORM_EVERY", 1)
     flags = ("--training.lr_schedule=constant", f"--training.optimizer={optimizer}", "--training.epochs=1")
     poison = Poison([2], what)
     assert run(data, poison, *flags, "--training.on_nonfinite=skip", monkeypatch=monkeypatch) == 0
@@ -190,3 +191,25 @@ def test_a_look_that_comes_late_is_not_too_late(
     last = torch.load(checkpoints / "last.ckpt", map_location="cpu", weights_only=True)
     assert last["global_step"] == (4 if every else 3)
     assert all(bool(t.isfinite().all()) for t in last["state_dict"].values())
+
+
+def test_the_norm_is_that_of_every_tenth_step(fit: Fitter, data: Path) -> None:
+    """And of the epoch's first; by a callback that works out all of them."""
+    norms: list[float] = []
+
+    class Norms(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    flags = (
+        "--training.batch_size=1",
+        "--training.epochs=3",
+        "--training.learning_rate=0.01",
+    )  # ten steps an epoch
+    run = fit(data, *flags, callbacks=(Norms(),))
+    logged = run.column("train/gradient_norm")
+    assert len(norms) == 30
+    for epoch, value in enumerate(logged):
+        first, tenth = norms[10 * epoch], norms[10 * epoch + 9]
+        assert float(value) == pytest.approx((first + tenth) / 2, rel=1e-5)

@@ -172,7 +172,7 @@ def test_architecture_takes_any_size_and_trains_all_it_offers(name: str, encoder
 
 
 def test_every_architecture_of_smp_is_covered() -> None:
-    assert {name for name, _ in PAIRS} == set(models.segmentation.NAMES) - {"seg_unet", "seg_resnet50_unet"}
+    assert {name for name, _ in PAIRS} == set(models.segmentation.names()) - {"seg_unet", "seg_resnet50_unet"}
 
 
 def test_seg_resnet50_unet_is_smp_unet_on_resnet50() -> None:
