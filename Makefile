@@ -1,7 +1,7 @@
 # What a developer runs, and what CI runs: `make check`. Everything uses the Python of the active environment.
 PYTHON ?= python
 
-.PHONY: help install format lint types test test-all soak demo check
+.PHONY: help install format lint types test test-all soak demo check bench-gpu
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,5 +31,8 @@ soak:            ## kills at random points and thousands of hostile inputs, an h
 
 demo:            ## train the demo of each task in a fresh folder, and see that it learned
 	$(PYTHON) .ci/demo.py
+
+bench-gpu:       ## all that is measured on a GPU, correctness first, in under nine minutes
+	$(PYTHON) benchmarks/gpu.py
 
 check: lint types test demo   ## what CI runs
