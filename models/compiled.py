@@ -16,9 +16,9 @@ def compile_network(network: nn.Module) -> None:
 
     The first shape of a batch is compiled, and another one when it comes twice in a row, up to ``SHAPES`` for training
     and for each kind of evaluation. The last, smaller batch of an epoch and pictures that change their size are
-    therefore answered by the plain network. torch.compile alone would compile up to eight times, at a minute each for a
-    large network, and then give up; and after the first short batch it would go on with the slower program for any
-    size that it made for that one.
+    therefore answered by the plain network. torch.compile alone (2.15) would compile up to eight times, at half a
+    minute each for a small network on a CPU, and then give up; and after the first short batch it would answer the
+    whole ones, too, by the program for any size that it made for that one.
     """
     plain: Any = network._call_impl  # pyright: ignore[reportPrivateUsage]
     calls = _Calls(network, plain, torch.compile(plain, dynamic=False))

@@ -128,7 +128,8 @@ def step_flops(network: nn.Module, case: Case) -> float:
     """Of forward and backward of one step; a multiplication and an addition are two.
 
     Forward counted on the meta device, backward as twice that, as usual: by the picture and by the weights. torch's own
-    count of the backward pass takes a depthwise convolution for a full one (2.15), ten times too many for MobileNetV3.
+    count of the backward pass takes a depthwise convolution for a full one, ten times too many for MobileNetV3; until
+    https://github.com/pytorch/pytorch/pull/183405 is in the oldest release that we take.
     """
     model = copy.deepcopy(network).to("meta").train()
     image = torch.empty(2, 3, case.size, case.size, device="meta")
