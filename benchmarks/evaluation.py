@@ -14,7 +14,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch  # noqa: E402
 from lightning.pytorch import Callback  # noqa: E402
 
-from benchmarks.timing import KeptBatches, arguments, command, in_turn, keep, ratios  # noqa: E402
+from benchmarks.timing import KeptBatches, arguments, command, in_turn, keep, ratios, seconds, settings  # noqa: E402
 from datamodules import LoupeDataModule  # noqa: E402
 
 
@@ -41,17 +40,11 @@ class Clock(Callback):
     def on_validation_batch_start(self, trainer: Any, module: Any, batch: Any, *args: Any) -> None:
         self.module = module
         if not self._began:
-            self._began = _now()
+            self._began = seconds()
         self.batches.append(batch)
 
     def on_validation_batch_end(self, *args: Any) -> None:
-        self.took_s = _now() - self._began
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+        self.took_s = seconds() - self._began
 
 
 def evaluated(words: list[str], batches: list[Any]) -> float:
@@ -70,10 +63,10 @@ def evaluated(words: list[str], batches: list[Any]) -> float:
 def forward_only(module: Any, batches: list[Any]) -> float:
     """Seconds for the network's answers alone."""
     module.eval()
-    began = _now()
+    began = seconds()
     for batch in batches:
         module(batch["image"])
-    return _now() - began
+    return seconds() - began
 
 
 def run(given: argparse.Namespace, flags: list[str]) -> None:
@@ -110,7 +103,8 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
     keep(
         f"evaluation_{given.config}",
         {"validate_speed": share},
-        about={"settings": vars(given), "images_per_s": speeds},
+        about={"settings": settings(given), "images_per_s": speeds},
+        folder=given.out,
     )
 
 

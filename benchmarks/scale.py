@@ -273,7 +273,7 @@ def main(only: Sequence[str], *, quick: bool, rounds: int, results: Path = RESUL
 
 
 if __name__ == "__main__":
-    asked, rest = arguments(__doc__, quick=0, only=",".join(SERIES), rounds=3, out=str(RESULTS))
+    asked, rest = arguments(__doc__, quick=0, only=",".join(SERIES), rounds=3)
     if rest:
         raise SystemExit(f"unknown: {' '.join(rest)}")
     main(asked.only.split(","), quick=bool(asked.quick), rounds=asked.rounds, results=Path(asked.out))

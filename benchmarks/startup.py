@@ -8,7 +8,6 @@ ratios. What each import costs: python -X importtime train.py fit --help
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -21,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.timing import in_turn, keep, ratios  # noqa: E402
+from benchmarks.timing import arguments, in_turn, keep, ratios  # noqa: E402
 
 CONFIG = ROOT / "configs" / "seg_unet.yaml"
 TRAIN = [str(ROOT / "train.py")]
@@ -59,7 +58,7 @@ def seconds(words: list[str], code: int, folder: str) -> float:
     return took
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         calls: dict[str, Callable[[], float]] = {
             name: lambda words=words, code=code: seconds(words, code, folder)
@@ -76,12 +75,9 @@ def main(rounds: int) -> None:
         ratio = ratios(found, name, to)["median"]
         figures[f"{name} / {to}"] = ratio
         print(f"  {name} / {to}: {ratio:.2f} ({'within' if ratio <= most else 'ABOVE'} {most:g})")
-    keep("startup", figures, about={"rounds": rounds, "medians_s": medians})
+    keep("startup", figures, about={"rounds": rounds, "medians_s": medians}, folder=out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    main(parser.parse_args().rounds)
+    given, _ = arguments(__doc__, rounds=5)
+    main(given.rounds, given.out)

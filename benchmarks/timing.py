@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -60,7 +61,23 @@ def arguments(doc: str | None, **defaults: int | str) -> tuple[argparse.Namespac
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for NAME.json")
     return parser.parse_known_args()
+
+
+def seconds() -> float:
+    """A clock: the device's work is waited for; on a CPU the time of this process alone, whatever runs beside it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+    """What was given, for the record, less the folder of the results."""
+    return {name: value for name, value in vars(given).items() if name != "out"}
 
 
 def in_turn(calls: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from callbacks.board_setup import BoardSetup
 from callbacks.checkpoint import RunCheckpoint
 from callbacks.checkpoint_files import AtomicCheckpointIO
 from callbacks.closing import ClosingTable
+from callbacks.compute_threads import ComputeThreads
 from callbacks.early_stopping import WarmupAwareEarlyStopping
 from callbacks.ema import ExponentialMovingAverage
 from callbacks.epoch_lines import EpochLines
@@ -39,6 +40,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BoardSetup",
     "ClosingTable",
+    "ComputeThreads",
     "EpochLines",
     "EvaluationCharts",
     "EvaluationRecord",

@@ -56,7 +56,8 @@ class FiniteSteps(Callback):
     Under float16 with loss scaling an overflow of the gradient is the scaler's business, so the loss alone counts.
 
     The L2 norm of the gradient, before clipping, is logged as ``train/gradient_norm``: the mean over the epoch's first
-    step and every tenth of the run, or more where curves of single steps are logged (it takes three times as long as to see that the gradient is finite).
+    step and every tenth of the run, or more where curves of single steps are logged. A norm takes three times as long
+    as to see that a gradient is finite.
 
     Args:
         action: ``stop`` or ``skip``.

@@ -13,7 +13,11 @@ _HOOKS = (
     "on_before_backward",
     "on_after_backward",
     "on_before_optimizer_step",
-    *(f"on_{stage}_batch_{end}" for stage in ("train", "validation", "test", "predict") for end in ("start", "end")),
+    *(
+        f"on_{stage}_batch_{end}"
+        for stage in ("train", "validation", "test", "predict")
+        for end in ("start", "end")
+    ),
 )
 
 

@@ -181,7 +181,8 @@ class LoupeCLI(LightningCLI):
             build=self._parser(str(self.config.subcommand)).instantiate_classes,
             write=partial(_write_numbers, config),
         )
-        self.__dict__.pop("config_dump", None)  # Lightning keeps what it has written for the objects of a search
+        # Lightning keeps what it has written for the objects of a search
+        self.__dict__.pop("config_dump", None)
         text = self._parser(str(self.config.subcommand)).dump(config, skip_none=False)
         self.run.config = text
         self.run.config_dict = yaml.safe_load(text)

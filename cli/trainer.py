@@ -13,6 +13,7 @@ from callbacks import (
     PICTURE_LOGGERS,
     Answers,
     AtomicCheckpointIO,
+    ComputeThreads,
     EvaluationRecord,
     ExponentialMovingAverage,
     Hyperparameters,
@@ -32,6 +33,7 @@ from cli.fit_callbacks import fit_callbacks, refuse_extra_saves, refuse_without_
 from cli.messages import print_once
 from cli.terminal_callbacks import has_progress_bar, terminal_callbacks
 from cli.vocabulary import Training
+from datamodules import threads_beside_workers
 from errors import LoupeError
 
 __all__ = ["search_arguments", "trainer_arguments", "trial_arguments"]
@@ -81,6 +83,7 @@ def trainer_arguments(
         ours.append(LossScale())
     if command == "fit":
         ours.append(Hyperparameters(run))
+    ours.append(ComputeThreads(threads_beside_workers))
     ours += terminal_callbacks(command, training.monitor, given, users)
     ours += more
     # What is shown is of the weights that were scored: before an average of them is taken back.
@@ -116,7 +119,9 @@ def trainer_arguments(
         skips = {"on_nonfinite=skip": training.on_nonfinite == "skip"}
         refuse_without_effect("trainer.barebones=true", skips)
         # Lightning refuses even the False of what this leaves out; what changes the training stays.
-        kept = [c for c in ours if isinstance(c, (ExponentialMovingAverage, Regions, Answers))]
+        kept = [
+            c for c in ours if isinstance(c, (ComputeThreads, ExponentialMovingAverage, Regions, Answers))
+        ]
         left_out = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary")
         arguments.update(callbacks=[run, *users, *kept], **dict.fromkeys(left_out))
     return arguments

@@ -15,7 +15,7 @@ from datamodules.samples import Samples
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import ensure_shapes
 from datamodules.targets import Target
-from datamodules.workers import usable_cores
+from datamodules.workers import threads_beside_workers, usable_cores
 
 __all__ = [
     "BOX_COLUMNS",
@@ -50,5 +50,6 @@ __all__ = [
     "read_mask",
     "seen_through",
     "split_labels",
+    "threads_beside_workers",
     "usable_cores",
 ]

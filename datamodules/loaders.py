@@ -84,7 +84,9 @@ def make_loader(
 
     With `one_ahead` each worker has one batch ready, whatever the options say: pictures may be as large as they like.
     """
-    workers = count_workers(options.num_workers, processes=trainer.num_devices if trainer else 1)
+    on_cpu = trainer is not None and trainer.strategy.root_device.type == "cpu"
+    processes = trainer.num_devices if trainer else 1
+    workers = count_workers(options.num_workers, processes=processes, on_cpu=on_cpu)
     if not workers and options.prefetch != Loader.prefetch:
         log.warning("data.loader.prefetch=%d has no effect without worker processes", options.prefetch)
     pin = options.pin_memory

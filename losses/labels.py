@@ -1,7 +1,7 @@
 """Cross entropy of a label a picture, by torch's own: for so few numbers, starting an operation takes longest.
 
-The general way asks sixty operations for a batch of labels, 0.5 ms on a CPU; this one asks fifteen. What counts, what it
-weighs and how processes are added up is the same, and so is the value but for rounding.
+The general way asks sixty operations for a batch of labels, 0.5 ms on a CPU; this one asks fifteen. What counts, what
+it weighs and how processes are added up is the same, and so is the value but for rounding.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ def mean_cost(batch: Batch, term: Term, range_check: RangeCheck, step: Step | No
     range_check(_bounds(batch, target, counted))
     if not batch.soft and target.device.type != "cpu":
         target = target.clamp(0, batch.channels - 1)  # the check may come later than a kernel that would fail
-    farthest = torch.finfo(batch.dtype).max / 16  # whose differences are finite, and a target of 0 times them is 0
+    # logits whose differences are finite: a target of 0 times them is 0
+    farthest = torch.finfo(batch.dtype).max / 16
     logits = logits.clamp(-farthest, farthest)
     of_class = None if term.class_weight is None else term.class_weight.to(batch.dtype)
     # in float64 before any weight: a weight may be smaller than float32 can tell

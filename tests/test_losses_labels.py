@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,11 @@ WEIGHTS: dict[str, Any] = {
 }
 
 
+def _asked(fits: Any, asked: list[bool], short: bool, *what: Any) -> bool:
+    asked.append(fits(*what))
+    return short and asked[-1]
+
+
 def both(loss: Any, logits: Tensor, target: Tensor, weight: Tensor | None, step: bool) -> list[Tensor]:
     """Value and gradient, here and by the way of all other batches."""
     found: list[Tensor] = []
@@ -37,10 +43,7 @@ def both(loss: Any, logits: Tensor, target: Tensor, weight: Tensor | None, step:
         leaf = logits.clone().requires_grad_()
         asked: list[bool] = []
         with pytest.MonkeyPatch.context() as patch:
-            fits = labels.fits
-            patch.setattr(
-                labels, "fits", lambda *a, s=short, f=fits: asked.append(f(*a)) or (s and asked[-1])
-            )
+            patch.setattr(labels, "fits", partial(_asked, labels.fits, asked, short))
             given: dict[str, Any] = {"sample_weight": weight}
             if step:
                 parts = [(target, weight), (target[:2], None if weight is None else weight[:2])]

@@ -93,7 +93,9 @@ def test_it_is_torchs(name: str, options: dict[str, Any], dtype: torch.dtype) ->
             same(loss, logits.to(dtype), target, sample_weight=weights)
             same(loss, logits.to(dtype), target, sample_weight=weights > 0)
     labels_too = name not in ("categorical_crossentropy", "label_smoothing")  # those go by `labels`
-    assert len(calls) >= (12 if labels_too else 9)  # a batch of which torch made something else would prove nothing
+    assert len(calls) >= (
+        12 if labels_too else 9
+    )  # a batch of which torch made something else would prove nothing
 
 
 def as_exact_as_torch(loss: Loss, logits: Tensor, target: Tensor) -> None:

@@ -33,6 +33,23 @@ def begin_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+class Epoch(Callback):
+    """Images a second of the last epoch, from the end of its first step to that of its last."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch, self.began, self.images_per_s = batch, 0.0, 0.0
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.current_epoch == trainer.max_epochs - 1:
+            wait(pl_module.device)
+            if not batch_idx:
+                self.began = time.perf_counter()
+            else:
+                self.images_per_s = self.batch * batch_idx / (time.perf_counter() - self.began)
+
+
 @dataclass
 class Measured:
     """One way to train: seconds a step of each window, and bytes.
