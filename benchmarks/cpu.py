@@ -106,17 +106,17 @@ def cores(root: Path, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 def recipe(root: Path, rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """The plain recipe with one worker and with as many as its default, beside Loupe as it is."""
+    """The plain recipe beside Loupe as it is; with its own 16 workers all would be read before the clock runs."""
     calls = {
         "fit": _process("fit", root, "", "auto"),
+        "recipe, no worker": _process("recipe", root, "", "0"),
         "recipe, 1 worker": _process("recipe", root, "", "1"),
-        "recipe, 16 workers": _process("recipe", root, "", "16"),
     }
     found = in_turn(calls, rounds)
     speeds = {name: round(statistics.median(values), 1) for name, values in found.items()}
     print(f"torchvision's recipe, images/s: {speeds}", flush=True)
-    faster = ratios(found, "fit", "recipe, 1 worker")["median"]
-    return {"fit over recipe_speed": faster}, speeds
+    others = (ratios(found, "fit", name)["median"] for name in found if name != "fit")
+    return {"fit over recipe_speed": min(others)}, speeds
 
 
 def _process(way: str, root: Path, threads: str, workers: str) -> Any:

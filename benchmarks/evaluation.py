@@ -1,6 +1,6 @@
 """What `validate` costs beside the network: images a second of its batches, and of a loop that only asks the network.
 
-    python benchmarks/evaluation.py [--config cls_mobilenetv3] [--size 128] [--batch 16] [--batches 12] [--rounds 5]
+    python benchmarks/evaluation.py [--config cls_mobilenetv3] [--size 128] [--batch 16] [--batches 40] [--rounds 5]
 
 The same batches from memory, the same network and weights. `validate` also computes the loss, counts the scores and
 keeps what the report shows; its time is from the first batch to the end of the last.
@@ -109,4 +109,4 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(*arguments(__doc__, config="cls_mobilenetv3", size=128, batch=16, batches=12, rounds=5))
+    run(*arguments(__doc__, config="cls_mobilenetv3", size=128, batch=16, batches=40, rounds=5))

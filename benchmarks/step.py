@@ -1,12 +1,12 @@
 """What a step costs beside its arithmetic: Loupe's `fit` as it is by default, a bare Trainer, and a plain loop.
 
-    python benchmarks/step.py [--backbone lcnet_035] [--size 32] [--batch 4] [--steps 200] [--rounds 5]
+    python benchmarks/step.py [--backbone lcnet_035] [--size 32] [--batch 4] [--steps 300] [--rounds 3]
 
 The same network from the same weights, the same batches (made once, kept in memory), the same loss, optimizer and
 precision. Loupe's fit has all that it has by default: bar, TensorBoard, checkpoints, scores, the check for NaN, figures
-of speed. The bare Trainer has no callback, no logger and no bar. A step is the time from one batch to the next (on a
-CPU that of the process), the median over the steps of the second epoch. The network is small on purpose: what is left
-of the step is the overhead.
+of speed. The bare Trainer has no callback, no logger and no bar. After every ten steps of either, the plain loop makes
+ten; what is told are medians of the differences, on a CPU of the time of the process. The network is small on purpose:
+what is left of the step is the overhead.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,10 +35,8 @@ from benchmarks.timing import (  # noqa: E402
     KeptBatches,
     arguments,
     command,
-    differences,
     in_turn,
     keep,
-    ratios,
     seconds,
     settings,
 )
@@ -48,6 +45,8 @@ from models import create_model  # noqa: E402
 from optim import create_optimizer  # noqa: E402
 
 EPOCHS = 2
+WINDOW = 10
+"""Steps."""
 
 
 class KeptData(ClassificationDataModule):
@@ -62,31 +61,58 @@ class KeptData(ClassificationDataModule):
         return KeptBatches(KeptData.batches, KeptData.steps)
 
 
-class Clock(Callback):
-    """When each batch of the last epoch began."""
+class Windows(Callback):
+    """Windows of steps, each followed by one of a plain loop: what drifts meets both.
 
-    def __init__(self) -> None:
-        self.began: list[float] = []
+    Attributes:
+        fit_ms: A step of each window of the fit, milliseconds.
+        loop_ms: A step of the window of the loop after it.
+    """
 
-    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        if trainer.current_epoch == EPOCHS - 1:
-            self.began.append(seconds())
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.fit_ms: list[float] = []
+        self.loop_ms: list[float] = []
+        self._began = 0.0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if not trainer.current_epoch or batch_idx % WINDOW:
+            return  # the first epoch warms up
+        now = seconds()
+        if batch_idx:
+            self.fit_ms.append(1000 * (now - self._began) / WINDOW)
+        self.loop_ms.append(1000 * self.loop.window() / WINDOW)
+        self._began = seconds()
 
     @property
-    def step_ms(self) -> float:
-        return _median_ms(self.began)
+    def over_loop_ms(self) -> float:
+        """What a step of the fit takes more, the median over the windows."""
+        return statistics.median(fit - loop for fit, loop in zip(self.fit_ms, self.loop_ms, strict=False))
 
 
-def _median_ms(began: list[float]) -> float:
-    return 1000 * statistics.median(b - a for a, b in pairwise(began))
-
-
-def loupe(words: list[str]) -> float:
-    """Median step of `fit`."""
-    clock = Clock()
+def loupe(words: list[str], windows: Callback) -> None:
+    """`fit` as it is by default."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        command(["fit", *words], clock)
-    return clock.step_ms
+        command(["fit", *words], windows)
+
+
+class Loop:
+    """A plain loop over the kept batches."""
+
+    def __init__(self, backbone: str, classes: int) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = _network(backbone, classes).to(self.device).train()
+        self.optimizer = create_optimizer(self.network, learning_rate=1e-3)
+
+    def window(self) -> float:
+        """Seconds of so many steps."""
+        began = seconds()
+        for batch in KeptBatches(KeptData.batches, WINDOW):
+            moved = {k: v.to(self.device, non_blocking=True) for k, v in batch.items() if torch.is_tensor(v)}
+            self.optimizer.zero_grad()
+            _loss(self.network, moved).backward()
+            self.optimizer.step()
+        return seconds() - began
 
 
 class Bare(pl.LightningModule):
@@ -114,32 +140,13 @@ def _network(backbone: str, classes: int) -> torch.nn.Module:
     return made.to(memory_format=torch.channels_last)
 
 
-def bare(backbone: str, classes: int, steps: int) -> float:
-    """Median step of a Trainer with nothing."""
-    clock = Clock()
+def bare(backbone: str, classes: int, steps: int, windows: Callback) -> None:
+    """A Trainer with nothing."""
     off = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
-    trainer = pl.Trainer(max_epochs=EPOCHS, callbacks=[clock], accelerator="auto", devices=1, **off)  # pyright: ignore
+    trainer = pl.Trainer(max_epochs=EPOCHS, callbacks=[windows], accelerator="auto", devices=1, **off)  # pyright: ignore
     trainer.fit(Bare(_network(backbone, classes)), KeptBatches(KeptData.batches, steps))
-    return clock.step_ms
-
-
-def loop(backbone: str, classes: int, steps: int) -> float:
-    """Median step of a plain loop."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = _network(backbone, classes).to(device).train()
-    optimizer = create_optimizer(network, learning_rate=1e-3)
-    began: list[float] = []
-    for epoch in range(EPOCHS):
-        for batch in KeptBatches(KeptData.batches, steps):
-            if epoch == EPOCHS - 1:
-                began.append(seconds())
-            moved = {k: v.to(device, non_blocking=True) for k, v in batch.items() if torch.is_tensor(v)}
-            optimizer.zero_grad()
-            _loss(network, moved).backward()
-            optimizer.step()
-    return _median_ms(began)
 
 
 def run(given: argparse.Namespace, flags: list[str]) -> None:
@@ -161,34 +168,42 @@ def run(given: argparse.Namespace, flags: list[str]) -> None:
     sys.modules["benchmarks.step"] = sys.modules["__main__"]  # one KeptData, not two
     KeptData.__module__ = "benchmarks.step"
     KeptData.steps = given.steps
-    loupe(words)  # makes the batches, and warms up
+    loupe(words, Callback())  # makes the batches, and warms up
     classes = 1 + int(max(int(batch["label"].max()) for batch in KeptData.batches))
-    calls: dict[str, Callable[[], float]] = {
-        "fit": lambda: loupe(words),
-        "bare": lambda: bare(given.backbone, classes, given.steps),
-        "loop": lambda: loop(given.backbone, classes, given.steps),
-    }
+    seen: dict[str, list[Windows]] = {"fit": [], "bare": []}
+
+    def timed(name: str) -> float:
+        windows = Windows(Loop(given.backbone, classes))
+        seen[name].append(windows)
+        if name == "fit":
+            loupe(words, windows)
+        else:
+            bare(given.backbone, classes, given.steps, windows)
+        return windows.over_loop_ms
+
     with contextlib.redirect_stderr(io.StringIO()):
-        found = in_turn(calls, given.rounds)
-    medians = {name: statistics.median(values) for name, values in found.items()}
-    over_bare, over_loop = differences(found, "fit", "bare"), differences(found, "fit", "loop")
-    print(
-        f"{given.backbone} {given.size} px, batches of {given.batch}: medians of {given.rounds} rounds, ms a step"
-    )
-    print("  " + ", ".join(f"{name} {value:.2f}" for name, value in medians.items()))
-    print(
-        f"  fit - bare {over_bare['median']:+.2f} ms ({over_bare['least']:+.2f} to {over_bare['most']:+.2f})"
-    )
-    print(
-        f"  fit - loop {over_loop['median']:+.2f} ms, {100 * (ratios(found, 'fit', 'loop')['median'] - 1):+.1f} %"
-    )
+        found = in_turn({name: partial(timed, name) for name in seen}, given.rounds)
+    over = {name: statistics.median(values) for name, values in found.items()}
+    fits = [ms for windows in seen["fit"] for ms in windows.fit_ms]
+    loops = [ms for windows in seen["fit"] for ms in windows.loop_ms]
+    medians = {"fit": statistics.median(fits), "loop": statistics.median(loops)}
+    share = 1 + over["fit"] / medians["loop"]
+    print(f"{given.backbone} {given.size} px, batches of {given.batch}, {given.rounds} rounds: ms a step")
+    print(f"  fit {medians['fit']:.2f}, the loop between its windows {medians['loop']:.2f} ({share:.3f})")
+    for name, values in found.items():
+        print(f"  {name} - loop {over[name]:+.2f} ms ({min(values):+.2f} to {max(values):+.2f})")
+    print(f"  fit - bare {over['fit'] - over['bare']:+.2f} ms")
     keep(
-        "step",
-        {"fit_over_bare_ms": over_bare["median"], "fit_over_loop_ms": over_loop["median"]},
-        about={"settings": settings(given), "medians_ms": medians},
+        "step" if given.backbone == "lcnet_035" else f"step_{given.backbone}",
+        {
+            "fit_over_bare_ms": over["fit"] - over["bare"],
+            "fit_over_loop_ms": over["fit"],
+            "fit / loop": share,
+        },
+        about={"settings": settings(given), "medians_ms": medians, "over_loop_ms": found},
         folder=given.out,
     )
 
 
 if __name__ == "__main__":
-    run(*arguments(__doc__, backbone="lcnet_035", size=32, batch=4, steps=200, rounds=5))
+    run(*arguments(__doc__, backbone="lcnet_035", size=32, batch=4, steps=300, rounds=3))

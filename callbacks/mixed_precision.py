@@ -1,5 +1,6 @@
 """Mixed precision: which 16 bits a device has, and what float16's loss scaling is doing."""
 
+import platform
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision as MixedPrecision
 
 from errors import LoupeError
 
-__all__ = ["LossScale", "resolve_precision", "uses_cuda"]
+__all__ = ["LossScale", "cpu_has_bfloat16", "resolve_precision", "uses_cuda"]
 
 
 def uses_cuda(accelerator: str) -> bool:
@@ -21,10 +22,11 @@ def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
 
     Args:
         enabled: False is plain float32.
-        dtype: auto takes bfloat16 where the device computes in it (CUDA from Ampere on, CPUs), else float16.
+        dtype: auto takes bfloat16 where the device computes in it (CUDA from Ampere on, newer CPUs), else float16, and
+            on a CPU float32, which is faster there than 16 bits that have to be imitated.
         accelerator: The Trainer's choice: ``cpu``, ``gpu``, ``cuda``, ``mps``, ``auto``.
 
-    >>> resolve_precision(True, "auto", "cpu")
+    >>> resolve_precision(True, "bfloat16", "cpu")
     'bf16-mixed'
     """
     if not enabled:
@@ -45,9 +47,16 @@ def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
         case "auto":
             if on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
                 return "16-mixed"
-            return "bf16-mixed"
+            return "bf16-mixed" if on_cuda or on_mps or cpu_has_bfloat16() else "32-true"
         case _:
             raise AssertionError(dtype)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX512-BF16, AMX); others than x86 are taken to."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    known = [getattr(torch.cpu, name) for name in names if hasattr(torch.cpu, name)]
+    return platform.machine() not in ("x86_64", "AMD64") or not known or any(ask() for ask in known)
 
 
 class LossScale(Callback):

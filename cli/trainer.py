@@ -201,7 +201,13 @@ def _precision(command: str, training: Training, given: dict[str, Any]) -> Any:
     if other is None:
         # What was trained in float16 on a GPU may be used on a machine that has none.
         dtype = mixed.dtype if command == "fit" else "auto"
-        return resolve_precision(mixed.enabled, dtype, str(given.get("accelerator", "auto")))
+        precision = resolve_precision(mixed.enabled, dtype, str(given.get("accelerator", "auto")))
+        if mixed.enabled and precision == "32-true":
+            print_once(
+                "note: training.mixed_precision: this CPU does not multiply in 16 bits, so float32 is faster and is "
+                "used; training.mixed_precision.dtype=bfloat16 insists"
+            )
+        return precision
     if mixed.enabled:
         raise LoupeError(
             f"trainer.precision={other} is not mixed precision, but training.mixed_precision is on; "

@@ -33,7 +33,7 @@ def test_auto_leaves_each_training_process_a_core(
     ("cores", "processes", "torchs", "asked", "threads", "workers"),
     [
         (1, 1, 1, "auto", 1, 0),
-        (2, 1, 2, "auto", 1, 1),
+        (2, 1, 2, "auto", 2, 0),
         (2, 1, 1, "auto", 1, 1),  # OMP_NUM_THREADS=1
         (16, 1, 16, "auto", 14, 2),
         (16, 1, 4, "auto", 4, 4),  # no more than there are threads

@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from callbacks.mixed_precision import cpu_has_bfloat16
 from cli import Training
 from cli.vocabulary import BLOCKS
 from losses import create_loss
@@ -214,7 +215,7 @@ class Dtypes(Callback):
     ("flag", "dtype"),
     [
         ("false", torch.float32),
-        ("true", torch.bfloat16),
+        ("true", torch.bfloat16 if cpu_has_bfloat16() else torch.float32),
         ("{enabled: true, dtype: bfloat16}", torch.bfloat16),
     ],
 )
@@ -226,6 +227,20 @@ def test_mixed_precision_sets_the_dtype_of_the_forward(
     assert seen.outputs == {dtype}
     assert seen.weights == {torch.float32}
     assert all(math.isfinite(loss) for loss in ran.probe.losses)
+
+
+@proves("mixed_precision")
+def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fit: Fitter, data: Path
+) -> None:
+    monkeypatch.setattr("callbacks.mixed_precision.cpu_has_bfloat16", lambda: False)
+    seen = Dtypes()
+    fit(data, "--training.mixed_precision=true", callbacks=(seen,))
+    assert seen.outputs == {torch.float32}
+    assert "this CPU does not multiply in 16 bits" in capsys.readouterr().out
+    seen = Dtypes()
+    fit(data, "--training.mixed_precision={enabled: true, dtype: bfloat16}", callbacks=(seen,))
+    assert seen.outputs == {torch.bfloat16}
 
 
 @proves("mixed_precision")

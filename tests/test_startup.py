@@ -1,0 +1,90 @@
+"""What a command that trains nothing does without, and hooks that nobody has to call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from callbacks import pass_over_idle_hooks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["fit", "--help"], 0), (["fit", f"--config={ROOT}/configs/seg_unet.yaml", "--data.image_size=big"], 2)],
+)
+def test_help_and_errors_import_no_networks(words: list[str], code: int, tmp_path: Path) -> None:
+    """timm and SMP take a second, which nobody who asks for help should wait for."""
+    script = (
+        "import sys; from cli import main\n"
+        f"try: code = main({words!r})\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code or 0, sorted({'timm', 'segmentation_models_pytorch', 'captum', 'wandb'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout.splitlines()[-1] == f"{code} []", done.stderr
+
+
+def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
+    called: list[str] = []
+
+    class Ends(Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            called.append("base")
+
+    class More(Ends):
+        def on_train_batch_end(self, *args: Any) -> None:
+            super().on_train_batch_end(*args)
+            super().on_train_batch_start(*args)  # empty, and there to be called
+            called.append("more")
+
+    watching, idle = More(), Callback()
+    pass_over_idle_hooks([watching, idle])
+    hooks = (
+        "on_train_batch_start",
+        "on_before_zero_grad",
+        "on_validation_batch_end",
+        "on_before_optimizer_step",
+    )
+    for hook in hooks:
+        assert getattr(watching, hook) is None and getattr(idle, hook) is None
+    assert callable(Callback().on_train_batch_start), "only the objects at hand are changed"
+    assert callable(watching.on_train_epoch_end)
+
+    class Tiny(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return self.weight * 1
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = pl.Trainer(
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        callbacks=[watching, idle],
+    )
+    trainer.fit(Tiny(), [torch.zeros(1), torch.zeros(1)])
+    assert called == ["base", "more"] * 2
