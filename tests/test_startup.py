@@ -50,7 +50,7 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
     class More(Ends):
         def on_train_batch_end(self, *args: Any) -> None:
             super().on_train_batch_end(*args)
-            super().on_train_batch_start(*args)  # empty, and there to be called
+            super().on_train_batch_start(*args[:2], None, 0)  # empty, and there to be called
             called.append("more")
 
     watching, idle = More(), Callback()
@@ -86,5 +86,5 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
         accelerator="cpu",
         callbacks=[watching, idle],
     )
-    trainer.fit(Tiny(), [torch.zeros(1), torch.zeros(1)])
+    trainer.fit(Tiny(), [torch.zeros(2)])  # a list of loaders: a tensor is one of two batches
     assert called == ["base", "more"] * 2

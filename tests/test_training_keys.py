@@ -231,13 +231,13 @@ def test_mixed_precision_sets_the_dtype_of_the_forward(
 
 @proves("mixed_precision")
 def test_a_cpu_without_bfloat16_computes_in_float32_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fit: Fitter, data: Path
+    monkeypatch: pytest.MonkeyPatch, fit: Fitter, data: Path
 ) -> None:
     monkeypatch.setattr("callbacks.mixed_precision.cpu_has_bfloat16", lambda: False)
     seen = Dtypes()
-    fit(data, "--training.mixed_precision=true", callbacks=(seen,))
+    ran = fit(data, "--training.mixed_precision=true", callbacks=(seen,))
     assert seen.outputs == {torch.float32}
-    assert "this CPU does not multiply in 16 bits" in capsys.readouterr().out
+    assert "this CPU does not multiply in 16 bits" in ran.printed
     seen = Dtypes()
     fit(data, "--training.mixed_precision={enabled: true, dtype: bfloat16}", callbacks=(seen,))
     assert seen.outputs == {torch.bfloat16}
@@ -558,7 +558,8 @@ def test_compile_is_asked_of_the_network_only_when_set(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self: asked.append(sum(1 for _ in self.parameters()))
+        "lightning_modules.base.compile_network",
+        lambda network: asked.append(sum(1 for _ in network.parameters())),
     )
     fit(data, "--training.compile=false")
     assert asked == []
