@@ -116,7 +116,7 @@ class FiniteSteps(Callback):
         if gradients and (self._opens_epoch or number % self._norm_every == 0):
             norm = self.norm = torch.nn.utils.get_total_norm(gradients)
         if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
-            broken = _broken(gradients) if norm is None else ~norm.isfinite()
+            broken = _broken(gradients)
         self._pending.append(_Step(number, loss, broken, norm, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
@@ -208,11 +208,13 @@ def _added(norms: tuple[float, int], norm: Tensor | None) -> tuple[float, int]:
 def _broken(gradients: list[Tensor]) -> Tensor:
     """A scalar, not 0 where any number is infinite or NaN, that nobody has to wait for."""
     device = gradients[0].device
-    if device.type == "mps":
-        return ~torch.nn.utils.get_total_norm(gradients).isfinite()
     # What GradScaler asks; it also multiplies, here by 1. All at once, where a norm comes tensor by tensor.
     found, one = torch.zeros((), device=device), torch.ones((), device=device)
-    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)  # pyright: ignore[reportPrivateUsage]
+    try:
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)  # pyright: ignore[reportPrivateUsage]
+    except RuntimeError:  # complex or sparse gradients, those that share memory, devices without it
+        values = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+        return torch.stack([(~value.isfinite()).any() for value in values]).any()
     return found
 
 

@@ -26,8 +26,9 @@ def settle_numbers(
 ) -> None:
     """Put a number wherever `training` says auto.
 
-    A fit that goes on, and every command that uses a trained model, takes the checkpoint's; `check` takes the
-    defaults; a new fit searches on one device, and says what it found. LoupeError where there is no number.
+    A fit that goes on, and every command that uses a trained model, takes the checkpoint's; `check` and
+    trainer.fast_dev_run take the defaults; a new fit searches on one device, and says what it found. LoupeError where
+    there is no number.
 
     Args:
         config: All settings of the command.
@@ -44,6 +45,9 @@ def settle_numbers(
             "training.batch_size: it is auto, and training.accumulate is too, so nothing says how large a step is; "
             "give a number for one of them"
         )
+    if command == "fit" and (config.get("trainer") or {}).get("fast_dev_run"):
+        write({key: getattr(Training, key) for key in asked})  # a dry run searches for nothing
+        return
     if command == "fit" and not config.get("ckpt_path"):
         found = handed_on(os.environ)
         if found is None:

@@ -54,6 +54,8 @@ def search(
         memory=Trial(memory.model, memory.data, arguments, partial(_needing_memory, decay)),
         learning=Trial(learning.model, learning.data, arguments, looking),
     )
+    keys = ", ".join(f"training.{key}" for key in asked)
+    print_once(f"searching for {keys}: steps on one device, of which nothing is kept")
     found = find_numbers(wanted)
     for key, number in found.items():
         print_once(f"training.{key}: auto found {number:g}")

@@ -150,7 +150,6 @@ def search_arguments(training: Training, given: dict[str, Any]) -> dict[str, Any
         "deterministic",
         "gradient_clip_algorithm",
         "inference_mode",
-        "limit_train_batches",
         "limit_val_batches",
         "overfit_batches",
     )

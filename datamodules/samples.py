@@ -85,11 +85,16 @@ def find_pictures(folder: Path, *, deep: bool = True) -> list[Path]:
 def picture_names(folder: Path, *, deep: bool = True) -> list[str]:
     """All picture files in a folder, and with `deep` below it, by suffix, as they are called from there, with `/`.
 
-    Sorted folder by folder, as paths are; hidden files and folders, and folders behind links, are left out. OSError
-    where the folder cannot be listed.
+    Sorted folder by folder, as paths are; hidden files and folders, and folders behind links, are left out.
+    LoupeError for a folder that this user may not list; another OSError as it comes.
     """
     found: list[str] = []
-    _add_pictures(found, os.fspath(folder), "", deep=deep)
+    try:
+        _add_pictures(found, os.fspath(folder), "", deep=deep)
+    except PermissionError as error:
+        raise LoupeError(
+            f"the folder {folder} may not be read; give this user the right to (chmod u+rx)"
+        ) from error
     return found
 
 
@@ -111,7 +116,7 @@ def _add_pictures(found: list[str], folder: str, inside: str, *, deep: bool) -> 
                     continue
                 names.append(name)
     except PermissionError:
-        if not deep:
+        if not inside:
             raise  # one that may not be read below another, such as lost+found, is no reason to end
     names.sort()
     if not folders:

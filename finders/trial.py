@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from datamodules import LoupeDataModule
+from datamodules import Loader, LoupeDataModule
 from finders.isolation import in_own_process
 from finders.room import is_out_of_memory, room_left
 from lightning_modules import LoupeModule
@@ -63,6 +63,8 @@ class Trial:
         """That, and whether the network, which is built now, trains on one picture at a time."""
         watched = self.arguments.get("limit_val_batches") != 0
         error: Exception | None = None
+        # Each try would start its own workers, seconds each, and what they hold is not of the device.
+        self.data.loader = replace(self.data.loader, num_workers=0, prefetch=Loader.prefetch)
         with self.trainer(
             batch_size,
             accumulate,

@@ -44,11 +44,13 @@ def mean_cost(batch: Batch, term: Term, range_check: RangeCheck, step: Step | No
     range_check(_bounds(batch, target, counted))
     if not batch.soft and target.device.type != "cpu":
         target = target.clamp(0, batch.channels - 1)  # the check may come later than a kernel that would fail
-    # logits whose differences are finite: a target of 0 times them is 0
-    farthest = torch.finfo(batch.dtype).max / 16
-    logits = logits.clamp(-farthest, farthest)
+    # differences of which a million add up to a number, so that a target of 0 times them is 0
+    if logits.numel():
+        logits = (logits - logits.detach().amax(1, keepdim=True)).clamp(
+            min=torch.finfo(batch.dtype).min / 2**20
+        )
     of_class = None if term.class_weight is None else term.class_weight.to(batch.dtype)
-    # in float64 before any weight: a weight may be smaller than float32 can tell
+    # in float64 before the weights of samples, which may be smaller than float32 can tell
     cost = F.cross_entropy(
         logits,
         target,

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback
 
 from callbacks import FiniteSteps
+from callbacks.finite import _broken
 from cli import main
 from tests.crashes import assert_identical
 from tests.fitting import CONFIG, SMALL, Fitter, options, write_pictures
@@ -213,3 +214,32 @@ def test_the_norm_is_that_of_every_tenth_step(fit: Fitter, data: Path) -> None:
     for epoch, value in enumerate(logged):
         first, tenth = norms[10 * epoch], norms[10 * epoch + 9]
         assert float(value) == pytest.approx((first + tenth) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [None, torch.inf, torch.nan])
+@pytest.mark.parametrize(
+    "kind", ["float32", "float64", "bfloat16", "complex64", "mixed", "shared", "sparse", "empty"]
+)
+def test_any_gradient_is_asked_whether_it_is_finite(kind: str, bad: float | None) -> None:
+    """One whose squares overflow, and with them its norm, is finite; and nothing is changed by the question."""
+    gradients = [torch.full((3, 4), 1e25), torch.ones(2)]
+    match kind:
+        case "float64" | "bfloat16" | "complex64":
+            gradients = [gradient.to(getattr(torch, kind)) for gradient in gradients]
+        case "mixed":
+            gradients[1] = gradients[1].double()
+        case "shared":
+            gradients[1] = torch.ones(1).expand(4)
+        case "sparse":
+            gradients[1] = torch.ones(2).to_sparse()
+        case "empty":
+            gradients[1] = torch.zeros(0)
+        case _:
+            assert kind == "float32"
+    if bad is not None:
+        gradients[0][1, 2] = bad
+    before = [gradient.clone() for gradient in gradients]
+    assert bool(_broken(gradients)) is (bad is not None)
+    for gradient, old in zip(gradients, before, strict=True):
+        same = gradient.to_dense(), old.to_dense()
+        assert torch.equal(*(torch.nan_to_num(torch.view_as_real(g) if g.is_complex() else g) for g in same))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from datamodules.predict_paths import find_predict_paths
 from datamodules.problems import Problems
 from datamodules.samples import Samples, find_pictures, picture_names
 from datamodules.texts import Texts
+from errors import LoupeError
 from inspection.duplicates import near_pairs
 from inspection.pictures import SIDE, PictureFacts
 from tests.tasks import ROOT
@@ -272,3 +274,23 @@ def test_points_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
         "evaluation: memory added, in logits",
         "evaluation: batch of 20 to 2 classes",
     }
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_folder_that_may_not_be_listed_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """One below it, such as lost+found, is passed over. Root may list any, so the system's answer is made up."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").touch()
+    scan = os.scandir
+
+    def refusing(folder: str) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(LoupeError, match="closed may not be read"):
+        picture_names(tmp_path / "closed", deep=deep)
+    assert picture_names(tmp_path) == ["a.png"]
