@@ -29,6 +29,7 @@ def pass_over_idle_hooks(callbacks: Iterable[Callback]) -> None:
     """
     for callback in callbacks:
         for hook in _HOOKS:
-            if getattr(type(callback), hook) is getattr(Callback, hook):
+            # asked of the object: LambdaCallback, for one, is given its hooks there
+            if getattr(getattr(callback, hook), "__func__", None) is getattr(Callback, hook):
                 changed: Any = callback
                 setattr(changed, hook, None)

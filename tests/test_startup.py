@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 
 from callbacks import pass_over_idle_hooks
 
@@ -54,7 +55,9 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
             called.append("more")
 
     watching, idle = More(), Callback()
-    pass_over_idle_hooks([watching, idle])
+    given = LambdaCallback(on_before_zero_grad=lambda *args: called.append("lambda"))
+    pass_over_idle_hooks([watching, idle, given])
+    pass_over_idle_hooks([watching, idle, given])  # twice is once
     hooks = (
         "on_train_batch_start",
         "on_before_zero_grad",
@@ -84,7 +87,7 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator="cpu",
-        callbacks=[watching, idle],
+        callbacks=[watching, idle, given],
     )
     trainer.fit(Tiny(), [torch.zeros(2)])  # a list of loaders: a tensor is one of two batches
-    assert called == ["base", "more"] * 2
+    assert called == ["lambda", "base", "more"] * 2
