@@ -33,6 +33,13 @@ class ComputeThreads(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """As it was."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As it was: Lightning tears nothing down after an error."""
+        self._restore()
+
+    def _restore(self) -> None:
         if self._before is not None:
             torch.set_num_threads(self._before)
             self._before = None

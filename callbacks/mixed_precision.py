@@ -47,7 +47,8 @@ def resolve_precision(enabled: bool, dtype: str, accelerator: str) -> str:
         case "auto":
             if on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
                 return "16-mixed"
-            return "bf16-mixed" if on_cuda or on_mps or cpu_has_bfloat16() else "32-true"
+            on_cpu = accelerator in ("cpu", "auto") and not (on_cuda or on_mps)
+            return "32-true" if on_cpu and not cpu_has_bfloat16() else "bf16-mixed"
         case _:
             raise AssertionError(dtype)
 

@@ -10,13 +10,14 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks import ExponentialMovingAverage
+from callbacks import ComputeThreads, ExponentialMovingAverage
 from cli.cluster import refuse_launchers
 from cli.messages import print_once
 from cli.monitor import check_monitor
 from cli.trainer import search_arguments
 from cli.uses import Uses
 from cli.vocabulary import Training
+from datamodules import threads_beside_workers
 from errors import LoupeError
 from finders import Trial, Wanted, find_numbers
 from inference import Inference, Roi, resolve_region
@@ -90,5 +91,6 @@ def _needing_memory(decay: float | None) -> list[Callback]:
 
 
 def _looking(roi: Roi, inference: Inference) -> list[Callback]:
-    """What decides which part of a picture the model sees."""
-    return Uses("fit", inference, resolve_region(roi, None, trains=True, path="")).callbacks()
+    """What decides which part of a picture the model sees, and the threads that workers leave."""
+    region = Uses("fit", inference, resolve_region(roi, None, trains=True, path="")).callbacks()
+    return [ComputeThreads(threads_beside_workers), *region]

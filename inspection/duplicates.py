@@ -43,7 +43,7 @@ def near_pairs(facts: PictureFacts) -> list[tuple[int, int]]:
             continue
         if int(facts.prints[one] ^ facts.prints[other]).bit_count() > _BITS:
             continue
-        a, b = (thumbs[row] - thumbs[row].mean(dtype=np.float32) for row in (one, other))
+        a, b = (thumbs[row].astype(np.float32) - thumbs[row].mean() for row in (one, other))
         if float(a @ b) / (len(a) * float(spread[one]) * float(spread[other])) >= _ALIKE:
             pairs.add((one, other))
     return sorted(pairs)

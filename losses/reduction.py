@@ -19,7 +19,6 @@ __all__ = [
     "hide",
     "local_reduction",
     "over_samples",
-    "processes",
     "ratio",
 ]
 
@@ -67,20 +66,15 @@ def global_sum(*parts: Tensor) -> tuple[Tensor, ...]:
     have to call it equally often. The gradient is such that DDP's average of the processes' gradients is the
     gradient of the loss on the union of their batches. ``local_reduction()`` switches it off.
     """
-    world = processes()
+    if not (dist.is_available() and dist.is_initialized()) or _local_only.get():
+        return parts
+    world = dist.get_world_size()
     if world == 1:
         return parts
     flat = torch.cat([part.reshape(-1) for part in parts])
     total: Tensor = _AllReduceSum.apply(flat, world)  # pyright: ignore[reportAssignmentType]
     pieces = total.split([part.numel() for part in parts])
     return tuple(piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
-
-
-def processes() -> int:
-    """How many processes' sums become one: those of the group, or 1 within ``local_reduction()``."""
-    if not (dist.is_available() and dist.is_initialized()) or _local_only.get():
-        return 1
-    return dist.get_world_size()
 
 
 def accumulator(device: torch.device) -> torch.dtype:

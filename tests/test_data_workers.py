@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import datamodules.workers
+from callbacks import ComputeThreads
 from datamodules import Loader
 from datamodules.workers import count_workers, threads_beside_workers, usable_cores
 
@@ -62,6 +63,23 @@ def test_threads_and_workers_share_the_cores_of_a_cpu(
     now[0] = threads_beside_workers(Loader(num_workers=asked), trainer)
     assert now[0] == threads
     assert count_workers(asked, processes=processes, on_cpu=True) == workers
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_are_as_they_were_after_a_run(fails: bool) -> None:
+    before = torch.get_num_threads()
+    threads = ComputeThreads(lambda loader, trainer: before + 1)
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), datamodule=SimpleNamespace(loader=Loader())
+    )
+    module: Any = None
+    threads.setup(trainer, module, "fit")
+    assert torch.get_num_threads() == before + 1
+    if fails:
+        threads.on_exception(trainer, module, KeyboardInterrupt())
+    else:
+        threads.teardown(trainer, module, "fit")
+    assert torch.get_num_threads() == before
 
 
 def test_a_fit_computes_with_the_threads_that_workers_leave(tmp_path: Path) -> None:
