@@ -75,9 +75,14 @@ class Loss(nn.Module, ABC):
         self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None, step: Step | None = None
     ) -> Tensor:
         batch = self._prepare(logits, target, sample_weight)
+        weights, terms = self._checked_terms(batch)
+        is_labels = labels.fits(batch, terms)
+        if is_labels and step is None:
+            cost = labels.ordinary_mean_cost(batch, terms[0], logits, target)
+            if cost is not None:
+                return cost
         with autocast_off(batch.logits.device.type):
-            weights, terms = self._checked_terms(batch)
-            if labels.fits(batch, terms):
+            if is_labels:
                 return labels.mean_cost(batch, terms[0], self._range_check, step)
             exist = [] if step is None else [weight_of_samples(batch)]
             if not any(term.per_image for term in terms):

@@ -20,6 +20,7 @@ __all__ = [
     "local_reduction",
     "over_samples",
     "ratio",
+    "stands_alone",
 ]
 
 _local_only: ContextVar[bool] = ContextVar("losses_local_only", default=False)
@@ -59,6 +60,13 @@ class _AllReduceSum(torch.autograd.Function):
         return grad_outputs[0] * ctx.world, None
 
 
+def stands_alone() -> bool:
+    """Whether the sums of this process are all there is: one process, or ``local_reduction()``."""
+    if not (dist.is_available() and dist.is_initialized()) or _local_only.get():
+        return True
+    return dist.get_world_size() == 1
+
+
 def global_sum(*parts: Tensor) -> tuple[Tensor, ...]:
     """Each tensor summed over all processes, in one all-reduce; the tensors themselves in a single process.
 
@@ -66,11 +74,9 @@ def global_sum(*parts: Tensor) -> tuple[Tensor, ...]:
     have to call it equally often. The gradient is such that DDP's average of the processes' gradients is the
     gradient of the loss on the union of their batches. ``local_reduction()`` switches it off.
     """
-    if not (dist.is_available() and dist.is_initialized()) or _local_only.get():
+    if stands_alone():
         return parts
     world = dist.get_world_size()
-    if world == 1:
-        return parts
     flat = torch.cat([part.reshape(-1) for part in parts])
     total: Tensor = _AllReduceSum.apply(flat, world)  # pyright: ignore[reportAssignmentType]
     pieces = total.split([part.numel() for part in parts])
