@@ -85,7 +85,7 @@ class ClassificationModule(LoupeModule):
     def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """The loss between logits (B, K) and ``label``, a mean over the pictures."""
         loss = self.built_loss(outputs, batch["label"], sample_weight=batch["valid"], step=step)
-        return loss[None], batch["valid"].sum()[None]
+        return loss, batch["valid"].sum()
 
     def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
         """From ``label`` and ``valid``."""

@@ -73,7 +73,7 @@ class SegmentationModule(LoupeModule):
         """
         with local_reduction() if "whole_mask" in batch else nullcontext():
             loss = self.built_loss(outputs, batch["mask"], sample_weight=batch["valid"], step=step)
-        return loss[None], batch["valid"].sum()[None]
+        return loss, batch["valid"].sum()
 
     def loss_step(self, outputs: Tensor, batches: Sequence[Batch]) -> Step:
         """From ``mask`` and ``valid``."""

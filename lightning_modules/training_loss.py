@@ -39,7 +39,7 @@ class TrainingLoss:
         #: The loss of the last optimizer step, without the regularizer.
         self.latest: Tensor | float = 0.0
         self._open: _Open | None = None
-        self._is_logged = False
+        self._is_logged = self._is_shown = False
 
     def begin_epoch(self) -> None:
         """Drop what is known of a step that was left in the middle; what is logged is to be logged anew."""
@@ -67,8 +67,9 @@ class TrainingLoss:
         if current is None:
             # a step is one batch, or something else than the loader makes Lightning accumulate
             values, weights = module.loss_terms(outputs, batch)
-            loss = values.sum()
-            return loss + self._log(module, values.detach(), weights, loss.detach())
+            loss = values.sum() if values.ndim else values
+            extra = self._log(module, values, weights, loss)
+            return loss if extra is None else loss + extra
         values, weights = module.loss_terms(outputs, batch, current.step)
         current.values = current.values + values.detach()
         current.weights = current.weights + weights
@@ -76,24 +77,26 @@ class TrainingLoss:
         loss = values.sum()
         if not current.left:
             so_far = torch.as_tensor(current.values).sum()
-            loss = loss + self._log(module, current.values, current.weights, so_far)
+            extra = self._log(module, current.values, current.weights, so_far)
+            loss = loss if extra is None else loss + extra
             self.forget()
         return loss * trainer.accumulate_grad_batches
 
-    def _log(self, module: Any, values: Any, weights: Any, loss: Tensor) -> Tensor | float:
-        """Log the terms of a step's loss, (T,) each, and their sum; returns the regularizer's penalty."""
-        self.latest = loss
+    def _log(self, module: Any, values: Any, weights: Any, loss: Tensor) -> Tensor | None:
+        """Log the terms of a step's loss, (T,) each, and their sum; returns the regularizer's penalty, if it has one."""
+        self.latest = loss.detach()
         module.train_loss.update(values, weights)
-        options, extra = module.recipe["regularizer"], 0.0
+        options, extra = module.recipe["regularizer"], None
         if options["enabled"]:
             extra = penalty(module.network, l1=options["l1"], l2=options["l2"])
             module.train_regularizer.update(extra)
         if not self._is_logged:
             # once an epoch: Lightning asks the metrics at its end, and each call takes half a millisecond
             self._is_logged = True
+            bar = module.trainer.progress_bar_callback
+            self._is_shown = bar is None or getattr(bar, "reads_the_loss", False)
             for name, mean in module.epoch_means.items():
                 module.log(name, mean, on_step=False, on_epoch=True)
-        bar = module.trainer.progress_bar_callback
-        if bar is not None and not getattr(bar, "reads_the_loss", False):
-            module.log("loss", loss, prog_bar=True, logger=False)
+        if not self._is_shown:
+            module.log("loss", self.latest, prog_bar=True, logger=False)
         return extra

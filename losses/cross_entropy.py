@@ -49,6 +49,10 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = options.number("label_smoothing", label_smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
+    @property
+    def plain_smoothing(self) -> float | None:
+        return self.label_smoothing if self.class_weight is None else None
+
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         term = CrossEntropyTerm(self.name, self.class_weight, self.label_smoothing, self.normalization)
         return [(1.0, term)]

@@ -39,5 +39,9 @@ class LabelSmoothingLoss(Loss):
         self.smoothing = options.number("smoothing", smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
+    @property
+    def plain_smoothing(self) -> float | None:
+        return self.smoothing if self.class_weight is None else None
+
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         return [(1.0, CrossEntropyTerm(self.name, self.class_weight, self.smoothing, self.normalization))]

@@ -19,6 +19,14 @@ from losses.term import Term
 
 __all__ = ["fits", "mean_cost", "ordinary_mean_cost"]
 
+_PRECISION = {
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+}
+"""What is computed in, for logits of each."""
+
 _NONE = -(2**63)  # torch would leave out class -100, which is refused here
 _FAR = 2.0**100  # logits this far apart are held back a little, so that nothing overflows
 
@@ -29,34 +37,38 @@ def fits(batch: Batch, terms: Sequence[Term]) -> bool:
     return one_label and len(terms) == 1 and terms[0].label_smoothing is not None
 
 
-def ordinary_mean_cost(batch: Batch, term: Term, logits: Tensor, target: Tensor) -> Tensor | None:
+def ordinary_mean_cost(
+    logits: Tensor, target: Tensor, sample_weight: Tensor | None, *, smoothing: float, ignore_index: int | None
+) -> Tensor | None:
     """The mean where every sample counts once and no value is out of range or extreme; None where that is not so.
 
-    Args:
-        batch: One that ``fits``.
-        term: Cross entropy.
-        logits: Those of the batch, as they came.
-        target: That of the batch, as it came.
+    What a loss was given, unchecked: whatever is out of the ordinary is for others to judge.
     """
-    weight, void = batch.sample_weight, batch.ignore_index
     if (
-        target.dtype != torch.int64
+        not (isinstance(logits, Tensor) and isinstance(target, Tensor))
+        or target.dtype != torch.int64
+        or logits.dtype not in _PRECISION
         or target.ndim != 1
-        or not len(target)
-        or term.class_weight is not None
-        or not (weight is None or weight.dtype == torch.bool)
-        or logits.device.type != "cpu"
+        or logits.ndim != 2
+        or not 0 < len(target) == len(logits)
+        or not (target.device.type == logits.device.type == "cpu")
         or torch.compiler.is_compiling()
         or not stands_alone()
     ):
         return None
-    labels: list[int] = target.tolist()
-    first, last = min(labels), max(labels)
-    no_void = void is None or not first <= void <= last
-    counts = weight is None or all(weight.tolist())
-    if not (counts and no_void and first >= 0 and last < batch.channels):
+    if sample_weight is not None and not (
+        isinstance(sample_weight, Tensor)
+        and sample_weight.dtype == torch.bool
+        and sample_weight.shape == target.shape
+        and sample_weight.device.type == "cpu"
+        and all(sample_weight.tolist())
+    ):
         return None
-    cost = F.cross_entropy(logits.to(batch.dtype), target, label_smoothing=term.label_smoothing or 0.0)
+    labels: list[int] = target.tolist()
+    first, last, classes = min(labels), max(labels), logits.shape[1]
+    if first < 0 or last >= classes or classes < 2 or (ignore_index is not None and first <= ignore_index <= last):
+        return None
+    cost = F.cross_entropy(logits.to(_PRECISION[logits.dtype]), target, label_smoothing=smoothing)
     return cost if cost.item() < _FAR else None  # not where it is NaN, either
 
 

@@ -74,15 +74,17 @@ class Loss(nn.Module, ABC):
     def forward(
         self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None, step: Step | None = None
     ) -> Tensor:
-        batch = self._prepare(logits, target, sample_weight)
-        weights, terms = self._checked_terms(batch)
-        is_labels = labels.fits(batch, terms)
-        if is_labels and step is None:
-            cost = labels.ordinary_mean_cost(batch, terms[0], logits, target)
+        smoothing = self.plain_smoothing if step is None else None
+        if smoothing is not None and not self.multilabel:
+            cost = labels.ordinary_mean_cost(
+                logits, target, sample_weight, smoothing=smoothing, ignore_index=self.ignore_index
+            )
             if cost is not None:
                 return cost
+        batch = self._prepare(logits, target, sample_weight)
         with autocast_off(batch.logits.device.type):
-            if is_labels:
+            weights, terms = self._checked_terms(batch)
+            if labels.fits(batch, terms):
                 return labels.mean_cost(batch, terms[0], self._range_check, step)
             exist = [] if step is None else [weight_of_samples(batch)]
             if not any(term.per_image for term in terms):
@@ -97,6 +99,11 @@ class Loss(nn.Module, ABC):
                 values = [part_of_step(term, t, size, totals[-1]) for term, t, size in parts]
             total = torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
             return total.clamp(max=torch.finfo(batch.dtype).max).to(batch.dtype)
+
+    @property
+    def plain_smoothing(self) -> float | None:
+        """The label smoothing of a loss that is cross entropy without class weights; None: it is something else."""
+        return None
 
     def step(self, logits: Tensor, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Step:
         """What the loss must know of an optimizer step before its first micro-batch; one all-reduce.

@@ -45,6 +45,14 @@ class MeanLoss(Metric):
 
         Both are scalars, or vectors of one number a term.
         """
+        if isinstance(weight, Tensor) and weight.ndim == 0 and weight.device.type == "cpu":
+            weight = weight.item()
+        if not isinstance(weight, Tensor) and value.ndim == 0 and value.device == self.total.device:
+            # two operations for nine
+            if weight > 0:
+                self.total = torch.add(self.total, value.detach(), alpha=weight)
+            self.weight = self.weight + weight
+            return
         weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device).view(-1)
         value = value.detach().to(self.total).view(-1)
         self.total = self.total + torch.where(weight > 0, value * weight, 0.0)

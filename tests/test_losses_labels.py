@@ -36,6 +36,10 @@ def _asked(fits: Any, asked: list[bool], short: bool, *what: Any) -> bool:
     return short and asked[-1]
 
 
+def _none(*what: Any, **more: Any) -> None:
+    """No answer."""
+
+
 def both(loss: Any, logits: Tensor, target: Tensor, weight: Tensor | None, step: bool) -> list[Tensor]:
     """Value and gradient, here and by the way of all other batches."""
     found: list[Tensor] = []
@@ -43,6 +47,7 @@ def both(loss: Any, logits: Tensor, target: Tensor, weight: Tensor | None, step:
         leaf = logits.clone().requires_grad_()
         asked: list[bool] = []
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(labels, "ordinary_mean_cost", _none)
             patch.setattr(labels, "fits", partial(_asked, labels.fits, asked, short))
             given: dict[str, Any] = {"sample_weight": weight}
             if step:
@@ -79,6 +84,62 @@ def test_it_is_what_other_batches_get(
         assert value.dtype == other_value.dtype and grad.dtype == other_grad.dtype == dtype
         torch.testing.assert_close(value, other_value, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(grad, other_grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("weight", ["none", "all"])
+@pytest.mark.parametrize("amp", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("categorical_crossentropy", {}),
+        ("categorical_crossentropy", {"ignore_index": 9, "label_smoothing": 0.3}),
+        ("label_smoothing", {"normalization": "count"}),
+    ],
+)
+def test_nothing_out_of_the_ordinary_is_one_operation(
+    name: str, options: dict[str, Any], amp: bool, weight: str, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    loss, asked = create_loss(name, **options), list[bool]()
+    logits, target = (torch.randn(6, 4) * 3).to(dtype), torch.tensor([0, 3, 2, 1, 1, 2])
+    leaf = logits.clone().requires_grad_()
+    with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", enabled=amp):
+        patch.setattr(labels, "fits", partial(_asked, labels.fits, asked, True))
+        value = loss(leaf, target, sample_weight=WEIGHTS[weight])
+    assert asked == []
+    (3.0 * value).backward()
+    other_value, other_grad = both(loss, logits, target, WEIGHTS[weight], False)[:2]
+    assert value.dtype == other_value.dtype and leaf.grad is not None and leaf.grad.dtype == dtype
+    tolerance = {torch.float32: 2e-6, torch.float64: 1e-12}.get(dtype, 1e-2)
+    torch.testing.assert_close(value.detach(), other_value, rtol=min(tolerance, 2e-6), atol=0)
+    torch.testing.assert_close(leaf.grad, other_grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"target": torch.tensor([0, 4])},
+        {"target": torch.tensor([-100, 1])},
+        {"target": torch.tensor([0, 1, 1])},
+        {"target": torch.tensor([0.0, 1.0])},
+        {"target": [0, 1]},
+        {"sample_weight": torch.ones(3, dtype=torch.bool)},
+        {"sample_weight": torch.tensor([1.0, torch.nan])},
+        {"logits": torch.zeros(2, 3, 1)},
+        {"logits": torch.zeros(2, 3, dtype=torch.long)},
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(changed: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"logits": torch.zeros(2, 3), "target": torch.tensor([0, 1]), **changed}
+    with pytest.raises(LoupeError, match="categorical_crossentropy"):
+        create_loss("categorical_crossentropy")(**given)
+
+
+def test_a_logit_that_is_no_number_stays_one() -> None:
+    loss = create_loss("categorical_crossentropy")
+    assert loss(torch.tensor([[torch.nan, 0.0]]), torch.tensor([1])).isnan()
 
 
 @pytest.mark.parametrize("far", [50.0, 1e4, 1e38, 3e38])
