@@ -31,13 +31,13 @@ _NORM_EVERY = 10
 class _Step:
     """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches.
 
-    ``broken``: a scalar, not 0 where the gradient is not finite; None: the loss scaler sees to that. ``norm``: of the
-    gradient; None: it was not worked out.
+    ``broken``: true, or a scalar other than 0, where the gradient is not finite. ``norm``: of the gradient; None: it was
+    not worked out.
     """
 
     number: int
     loss: Tensor
-    broken: Tensor | None
+    broken: Tensor | bool
     norm: Tensor | None
     seen: list[tuple[Tensor, Tensor]]
 
@@ -83,6 +83,7 @@ class FiniteSteps(Callback):
         self._norms: tuple[float, int] = (0.0, 0)
         self._undo: list[Callable[[], Any]] = []
         self._parameters: list[Tensor] = []
+        self._broken = _Broken()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the parameters once: walking through a network takes as long as the norm of its gradient."""
@@ -112,11 +113,12 @@ class FiniteSteps(Callback):
         """Find out, without waiting for the answer unless the step may have to be left out."""
         loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        number, norm, broken = trainer.global_step + 1, None, None
+        number, norm, broken = trainer.global_step + 1, None, False
         if gradients and (self._opens_epoch or number % self._norm_every == 0):
             norm = self.norm = torch.nn.utils.get_total_norm(gradients)
+        # with loss scaling the scaler sees to it
         if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
-            broken = _broken(gradients)
+            broken = self._broken(gradients)
         self._pending.append(_Step(number, loss, broken, norm, self._seen))
         if self.action == "skip":
             self._skip(trainer, pl_module)
@@ -180,7 +182,7 @@ class FiniteSteps(Callback):
 
     def _told(self, trainer: Trainer, step: _Step) -> str:
         """What was wrong with a step, "" where nothing was; the same on every process. Counts its norm."""
-        loss, is_broken = float(step.loss), step.broken is not None and bool(step.broken)
+        loss, is_broken = float(step.loss), bool(step.broken)
         self._norms = _added(self._norms, step.norm)
         if math.isfinite(loss) and not is_broken:
             return ""
@@ -205,17 +207,29 @@ def _added(norms: tuple[float, int], norm: Tensor | None) -> tuple[float, int]:
     return norms[0] + value, norms[1] + 1
 
 
-def _broken(gradients: list[Tensor]) -> Tensor:
-    """A scalar, not 0 where any number is infinite or NaN, that nobody has to wait for."""
-    device = gradients[0].device
-    # What GradScaler asks; it also multiplies, here by 1. All at once, where a norm comes tensor by tensor.
-    found, one = torch.zeros((), device=device), torch.ones((), device=device)
-    try:
-        torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)  # pyright: ignore[reportPrivateUsage]
-    except RuntimeError:  # complex or sparse gradients, those that share memory, devices without it
-        values = [g.coalesce().values() if g.is_sparse else g for g in gradients]
-        return torch.stack([(~value.isfinite()).any() for value in values]).any()
-    return found
+class _Broken:
+    """Whether any number of some gradients is infinite or NaN: a bool, or off the CPU a scalar that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._zero, self._one = torch.zeros(()), torch.ones(())
+
+    def __call__(self, gradients: list[Tensor]) -> Tensor | bool:
+        device = gradients[0].device
+        if device != self._zero.device:
+            self._zero, self._one = self._zero.to(device), self._one.to(device)
+        # What GradScaler asks; it also multiplies, here by 1. All at once, where a norm comes tensor by tensor.
+        found = self._zero if device.type == "cpu" else self._zero.clone()
+        try:
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, self._one)  # pyright: ignore
+        except RuntimeError:  # complex or sparse gradients, those that share memory, devices without it
+            values = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+            found = torch.stack([(~value.isfinite()).any() for value in values]).any()
+        if device.type != "cpu":
+            return found
+        is_broken = found.item() != 0
+        if is_broken:
+            self._zero = torch.zeros(())
+        return is_broken
 
 
 def _names(trainer: Trainer, seen: list[tuple[Tensor, Tensor]]) -> str:

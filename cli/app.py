@@ -214,7 +214,7 @@ class LoupeCLI(LightningCLI):
             if self.subcommand == "fit":
                 arguments["callbacks"] += vertex_uploads(os.environ, self.run, goes_on=bool(path))
             trainer = self.trainer_class(**{**arguments, **kwargs})
-            pass_over_idle_hooks(trainer.callbacks)  # pyright: ignore[reportAttributeAccessIssue]
+            pass_over_idle_hooks([*trainer.callbacks, self.model])  # pyright: ignore[reportAttributeAccessIssue]
             return trainer
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):

@@ -50,8 +50,8 @@ def ordinary_mean_cost(
         or logits.dtype not in _PRECISION
         or target.ndim != 1
         or logits.ndim != 2
-        or not 0 < len(target) == len(logits)
-        or not (target.device.type == logits.device.type == "cpu")
+        or not 0 < target.shape[0] == logits.shape[0]
+        or not (target.is_cpu and logits.is_cpu)
         or torch.compiler.is_compiling()
         or not stands_alone()
     ):
@@ -60,7 +60,7 @@ def ordinary_mean_cost(
         isinstance(sample_weight, Tensor)
         and sample_weight.dtype == torch.bool
         and sample_weight.shape == target.shape
-        and sample_weight.device.type == "cpu"
+        and sample_weight.is_cpu
         and all(sample_weight.tolist())
     ):
         return None

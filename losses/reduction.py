@@ -62,9 +62,9 @@ class _AllReduceSum(torch.autograd.Function):
 
 def stands_alone() -> bool:
     """Whether the sums of this process are all there is: one process, or ``local_reduction()``."""
-    if not (dist.is_available() and dist.is_initialized()) or _local_only.get():
+    if not (dist.is_available() and dist.is_initialized()):
         return True
-    return dist.get_world_size() == 1
+    return _local_only.get() or dist.get_world_size() == 1
 
 
 def global_sum(*parts: Tensor) -> tuple[Tensor, ...]:

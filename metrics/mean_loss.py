@@ -45,9 +45,9 @@ class MeanLoss(Metric):
 
         Both are scalars, or vectors of one number a term.
         """
-        if isinstance(weight, Tensor) and weight.ndim == 0 and weight.device.type == "cpu":
+        if isinstance(weight, Tensor) and weight.ndim == 0 and weight.is_cpu:
             weight = weight.item()
-        if not isinstance(weight, Tensor) and value.ndim == 0 and value.device == self.total.device:
+        if not isinstance(weight, Tensor) and value.ndim == 0 and value.is_cpu and self.total.is_cpu:
             # two operations for nine
             if weight > 0:
                 self.total = torch.add(self.total, value.detach(), alpha=weight)

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback
 
 from callbacks import FiniteSteps
-from callbacks.finite import _broken
+from callbacks.finite import _Broken
 from cli import main
 from tests.crashes import assert_identical
 from tests.fitting import CONFIG, SMALL, Fitter, options, write_pictures
@@ -239,7 +239,9 @@ def test_any_gradient_is_asked_whether_it_is_finite(kind: str, bad: float | None
     if bad is not None:
         gradients[0][1, 2] = bad
     before = [gradient.clone() for gradient in gradients]
-    assert bool(_broken(gradients)) is (bad is not None)
+    check = _Broken()
+    assert bool(check(gradients)) is (bad is not None)
+    assert not check([torch.ones(2)]), "one bad gradient is not remembered"
     for gradient, old in zip(gradients, before, strict=True):
         same = gradient.to_dense(), old.to_dense()
         assert torch.equal(*(torch.nan_to_num(torch.view_as_real(g) if g.is_complex() else g) for g in same))

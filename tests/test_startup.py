@@ -77,6 +77,12 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             return self.weight * 1
 
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            called.append("validated")
+
+        def on_before_backward(self, loss: torch.Tensor) -> None:
+            called.append("module")
+
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -89,5 +95,10 @@ def test_empty_hooks_are_passed_over_and_others_are_called() -> None:
         accelerator="cpu",
         callbacks=[watching, idle, given],
     )
-    trainer.fit(Tiny(), [torch.zeros(2)])  # a list of loaders: a tensor is one of two batches
-    assert called == ["lambda", "base", "more"] * 2
+    module = Tiny()
+    pass_over_idle_hooks([module])
+    assert module.on_before_zero_grad is None and callable(Tiny().on_before_zero_grad)
+    trainer.fit(module, [torch.zeros(2)], [torch.zeros(1)])  # a tensor is a loader of as many batches
+    trained = [name for name in called if name != "validated"]
+    assert trained == ["lambda", "module", "base", "more"] * 2
+    assert called.count("validated") == 2, "once before the first epoch, and once after it"
