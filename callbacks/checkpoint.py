@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoint_files import CheckpointFolder
+from callbacks.idle_hooks import set_aside
 from callbacks.loop_state import resume_loops, settle_loops, stands_at
 from callbacks.run_directory import RunDirectory
 from errors import LoupeError
@@ -66,6 +67,8 @@ class RunCheckpoint(Checkpoint):
         self._told = False
         self._saved: tuple[int, int, bool] | None = None
         self._saved_at = time.monotonic()
+        if every_n_steps is None and every_minutes is None:
+            set_aside(self, "on_train_batch_start", "on_train_batch_end")
 
     @property
     def directory(self) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule
 
-__all__ = ["pass_over_idle_hooks"]
+__all__ = ["pass_over_idle_hooks", "set_aside"]
 
 #: What is called for each batch of a training.
 _IN_TRAINING = (
@@ -34,5 +34,11 @@ def pass_over_idle_hooks(objects: Iterable[Callback | LightningModule]) -> None:
         for hook in _IN_TRAINING if is_module else (*_IN_TRAINING, *_IN_EVALUATION):
             # asked of the object: LambdaCallback, for one, is given its hooks there
             if getattr(getattr(found, hook), "__func__", None) is getattr(base, hook):
-                changed: Any = found
-                setattr(changed, hook, None)
+                set_aside(found, hook)
+
+
+def set_aside(found: Callback | LightningModule, *hooks: str) -> None:
+    """Have Lightning pass over hooks of this object, which have nothing to do or have done it."""
+    changed: Any = found
+    for hook in hooks:
+        setattr(changed, hook, None)

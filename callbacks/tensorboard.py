@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.idle_hooks import set_aside
 from callbacks.picture_loggers import image_summary
 
 __all__ = ["TensorBoardNetwork"]
@@ -39,6 +40,8 @@ class TensorBoardNetwork(Callback):
         self.write_graph = write_graph
         self.write_images = write_images
         self._graph_written = False
+        if histogram_freq == 0:
+            set_aside(self, "on_train_batch_end")
 
     def state_dict(self) -> dict[str, bool]:
         """Whether the graph is there."""
@@ -52,6 +55,7 @@ class TensorBoardNetwork(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Write the graph with the first batch that is seen."""
+        set_aside(self, "on_train_batch_start")
         if self._graph_written or not self.write_graph:
             return
         self._graph_written = True

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
+from callbacks.idle_hooks import set_aside
 from callbacks.picture_loggers import log_picture
 from callbacks.samples_on_show import SHOWN_KEYS, paths_of, short_name
 from callbacks.shown_samples import as_shown
@@ -30,6 +31,7 @@ class TrainingSamples(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Draw the first batch of the run."""
+        set_aside(self, "on_train_batch_start")
         if batch_idx == 0 and trainer.global_step == 0 and trainer.current_epoch == 0:
             draw = partial(self._draw, trainer, pl_module, batch)
             log_picture(trainer, "pictures/augmented", draw, part="train")
