@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -61,13 +62,19 @@ def _work(sending: Connection, function: Callable[..., Any], arguments: tuple[An
     sending.send(answer)
 
 
-def end_with_parent() -> None:
-    """Have this process end when the one that started it does: nobody waits for its answer any more."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+def end_with_parent(folder: str | None = None) -> None:
+    """Have this process end when the one that started it does: nobody waits for its answer any more.
+
+    Args:
+        folder: To be removed then: a process that ends so runs nothing that would.
+    """
+    threading.Thread(target=_wait_for_parent, args=(folder,), daemon=True).start()
 
 
-def _wait_for_parent() -> None:
+def _wait_for_parent(folder: str | None) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -67,7 +68,13 @@ def find_numbers(wanted: Wanted) -> dict[str, Any]:
 
 
 def _search(sending: Connection, wanted: Wanted, state: Mapping[str, Any]) -> None:
-    end_with_parent()
+    with TemporaryDirectory(prefix="loupe-search-") as folder:
+        end_with_parent(folder)
+        wanted.work_in(folder)
+        _find(sending, wanted, state)
+
+
+def _find(sending: Connection, wanted: Wanted, state: Mapping[str, Any]) -> None:
     torch.set_num_threads(state["threads"])
     torch.set_float32_matmul_precision(state["precision"])
     warnings.simplefilter("ignore")

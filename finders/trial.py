@@ -32,6 +32,7 @@ class Trial:
         arguments: Those arguments of the fit's Trainer that change what a step does or needs, and one device.
         callbacks: Makes those callbacks of the fit that change what a step does or needs.
         single_ok: Whether the network trains on one picture at a time, once `fits` was asked.
+        folder: Where its Trainers' own folders are made; None: among all temporary files.
     """
 
     module: LoupeModule
@@ -39,6 +40,7 @@ class Trial:
     arguments: dict[str, Any]
     callbacks: Callable[[], Sequence[Callback]] = field(default=list)
     single_ok: bool = True
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         # An epoch of a search is none of a run: nothing is watched or refused at its end. Lightning's range test has
@@ -114,7 +116,7 @@ class _Within:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Trainer:
-        self._folder = tempfile.TemporaryDirectory(prefix="loupe-search-")
+        self._folder = tempfile.TemporaryDirectory(prefix="loupe-search-", dir=self._trial.folder)
         return Trainer(**self._arguments, default_root_dir=self._folder.name)
 
     def __exit__(self, *_: object) -> None:

@@ -31,6 +31,10 @@ class Wanted:
     memory: Trial
     learning: Trial
 
+    def work_in(self, folder: str) -> None:
+        """Have all that is written for the search lie in this folder."""
+        self.memory.folder = self.learning.folder = folder
+
     def find(self) -> dict[str, Any]:
         """The numbers: memory first, then the learning rate for the batch that was found."""
         found: dict[str, Any] = {}

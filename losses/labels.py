@@ -38,7 +38,12 @@ def fits(batch: Batch, terms: Sequence[Term]) -> bool:
 
 
 def ordinary_mean_cost(
-    logits: Tensor, target: Tensor, sample_weight: Tensor | None, *, smoothing: float, ignore_index: int | None
+    logits: Tensor,
+    target: Tensor,
+    sample_weight: Tensor | None,
+    *,
+    smoothing: float,
+    ignore_index: int | None,
 ) -> Tensor | None:
     """The mean where every sample counts once and no value is out of range or extreme; None where that is not so.
 
@@ -66,7 +71,12 @@ def ordinary_mean_cost(
         return None
     labels: list[int] = target.tolist()
     first, last, classes = min(labels), max(labels), logits.shape[1]
-    if first < 0 or last >= classes or classes < 2 or (ignore_index is not None and first <= ignore_index <= last):
+    if (
+        first < 0
+        or last >= classes
+        or classes < 2
+        or (ignore_index is not None and first <= ignore_index <= last)
+    ):
         return None
     cost = F.cross_entropy(logits.to(_PRECISION[logits.dtype]), target, label_smoothing=smoothing)
     return cost if cost.item() < _FAR else None  # not where it is NaN, either

@@ -6,10 +6,13 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +246,35 @@ def test_a_search_that_fails_leaves_nothing(fit: Fitter, data: Path, tmp_path: P
     assert "03.png" in fit.fails(root, "training.learning_rate=auto")
     assert not Path("runs").exists() and not any((tmp_path / "temporary").iterdir())
     assert multiprocessing.active_children() == []
+
+
+def _with_temporary_files_in(folder: Path) -> None:
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+def test_a_search_that_is_ended_leaves_nothing(data: Path, tmp_path: Path, number: int) -> None:
+    """The process that searches is not told, and sees that nobody waits for it any more."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    running = processes.start(
+        words(data, "training.learning_rate=auto"),
+        tmp_path / "in",
+        partial(_with_temporary_files_in, temporary),
+    )
+    until = time.monotonic() + 120
+    while not any(temporary.glob("loupe-search-*/*")) and running.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert any(temporary.glob("loupe-search-*/*")), processes.printed(tmp_path / "in")
+    assert running.pid is not None
+    os.kill(running.pid, number)
+    running.join(60)
+    assert running.exitcode == -number
+    until = time.monotonic() + 60
+    while any(temporary.glob("loupe-search-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(temporary.glob("loupe-search-*"))
+    assert not (tmp_path / "in" / "runs").exists()
 
 
 def test_no_rate_is_better_than_a_random_one(fit: Fitter, data: Path) -> None:
