@@ -31,8 +31,8 @@ _NORM_EVERY = 10
 class _Step:
     """A step that was taken, or is about to be: its number from 1; ``index`` and ``valid`` of each of its batches.
 
-    ``broken``: true, or a scalar other than 0, where the gradient is not finite. ``norm``: of the gradient; None: it was
-    not worked out.
+    ``broken``: true, or a scalar other than 0, where the gradient is not finite. ``norm``: of the gradient; None: it
+    was not worked out.
     """
 
     number: int
@@ -208,7 +208,7 @@ def _added(norms: tuple[float, int], norm: Tensor | None) -> tuple[float, int]:
 
 
 class _Broken:
-    """Whether any number of some gradients is infinite or NaN: a bool, or off the CPU a scalar that nobody waits for."""
+    """Whether a number in gradients is infinite or NaN: a bool, or off the CPU a scalar that nobody waits for."""
 
     def __init__(self) -> None:
         self._zero, self._one = torch.zeros(()), torch.ones(())

@@ -83,7 +83,7 @@ class TrainingLoss:
         return loss * trainer.accumulate_grad_batches
 
     def _log(self, module: Any, values: Any, weights: Any, loss: Tensor) -> Tensor | None:
-        """Log the terms of a step's loss, (T,) each, and their sum; returns the regularizer's penalty, if it has one."""
+        """Log the terms of a step's loss, (T,) each, and their sum; returns the regularizer's penalty, if any."""
         self.latest = loss.detach()
         module.train_loss.update(values, weights)
         options, extra = module.recipe["regularizer"], None
