@@ -5,7 +5,6 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.tensorboard.summary import hparams
 
 from callbacks.event_files import RunTensorBoardLogger, board_tag
 from callbacks.run_directory import RunDirectory
@@ -60,6 +59,8 @@ class BoardSetup(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write all but the scores; a run that goes on may have other settings, so each session writes its own."""
+        from torch.utils.tensorboard.summary import hparams  # here: --help does without
+
         if not trainer.is_global_zero or not self.run.claimed:
             return
         writer: Any = self.board.experiment

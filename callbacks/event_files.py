@@ -1,16 +1,20 @@
 """TensorBoard's event files, in the run directory."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["RunTensorBoardLogger", "board_tag"]
 
@@ -98,6 +102,8 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     def part(self, name: str) -> SummaryWriter:
         """The writer of ``train``, ``val`` or "", made when it is first asked for."""
+        from torch.utils.tensorboard import SummaryWriter  # here: --help does without
+
         rank: int = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess]
         assert rank == 0, "only the first process writes"
         if self._earlier is None:

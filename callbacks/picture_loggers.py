@@ -1,16 +1,20 @@
 """Pictures to every logger that can show them: TensorBoard, Weights & Biases, MLflow."""
 
+from __future__ import annotations
+
 import io
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from callbacks.event_files import RunTensorBoardLogger
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 __all__ = ["PICTURE_LOGGERS", "image_summary", "log_picture", "shows_pictures"]
 
@@ -64,6 +68,8 @@ def _show(logger: Logger, tag: str, picture: Image.Image, step: int, part: str, 
 
 def image_summary(tag: str, picture: Image.Image, *, photo: bool) -> Summary:
     """An entry of an event file; TensorBoard shows whatever a browser does, so also JPEG."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
     stream = io.BytesIO()
     if photo:
         picture.save(stream, "JPEG", quality=82)

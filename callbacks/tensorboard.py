@@ -1,8 +1,10 @@
 """What TensorBoard is shown of the network: histograms, the graph, the weights as images."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,10 +13,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
-from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.idle_hooks import set_aside
 from callbacks.picture_loggers import image_summary
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["TensorBoardNetwork"]
 

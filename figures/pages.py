@@ -1,8 +1,12 @@
 """The look that all HTML pages share, and the means to fill them."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from jinja2 import Environment, FileSystemLoader
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["page_templates"]
 
@@ -16,5 +20,7 @@ def page_templates(folder: Path) -> Environment:
     >>> page_templates(Path()).from_string("<b>{{ name }}</b>").render(name="<script>")
     '<b>&lt;script&gt;</b>'
     """
+    from jinja2 import Environment, FileSystemLoader  # here: --help does without
+
     loader = FileSystemLoader([folder, Path(__file__).parent])
     return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
