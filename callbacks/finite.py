@@ -222,6 +222,7 @@ class _Broken:
         try:
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, self._one)  # pyright: ignore
         except RuntimeError:  # complex or sparse gradients, those that share memory, devices without it
+            self._zero = torch.zeros_like(self._zero)  # it may have looked at some
             values = [g.coalesce().values() if g.is_sparse else g for g in gradients]
             found = torch.stack([(~value.isfinite()).any() for value in values]).any()
         if device.type != "cpu":

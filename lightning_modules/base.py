@@ -101,6 +101,7 @@ class LoupeModule(LightningModule, ABC):
     @abstractmethod
     def loss_terms(self, outputs: Tensor, batch: Batch, step: Step | None = None) -> tuple[Tensor, Tensor]:
         """What adds up to the loss of the global batch, (T,), and of how many samples here each is the mean, (T,).
+
         Scalars where T is 1. With ``step`` the loss is the part that this batch is of an optimizer step.
         """
 
