@@ -111,6 +111,8 @@ class FiniteSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Find out, without waiting for the answer unless the step may have to be left out."""
+        if not self._losses:
+            return  # a pass in which nothing is learned, as StochasticWeightAveraging makes one for batch norm
         loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         number, norm, broken = trainer.global_step + 1, None, False

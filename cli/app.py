@@ -214,7 +214,9 @@ class LoupeCLI(LightningCLI):
             if self.subcommand == "fit":
                 arguments["callbacks"] += vertex_uploads(os.environ, self.run, goes_on=bool(path))
             trainer = self.trainer_class(**{**arguments, **kwargs})
-            pass_over_idle_hooks([*trainer.callbacks, self.model])  # pyright: ignore[reportAttributeAccessIssue]
+            # a user's own module may call its hooks itself
+            is_ours = type(self.model).__module__.startswith("lightning_modules.")
+            pass_over_idle_hooks([*trainer.callbacks, *([self.model] if is_ours else [])])  # pyright: ignore[reportAttributeAccessIssue]
             return trainer
         except (MisconfigurationException, TypeError, ValueError) as error:
             if isinstance(error, LoupeError):

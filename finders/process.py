@@ -7,6 +7,7 @@ before others are started, and random numbers drawn.
 import logging
 import multiprocessing
 import os
+import signal
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -34,17 +35,30 @@ def find_numbers(wanted: Wanted) -> dict[str, Any]:
     LoupeError where one cannot be found, or for what a fit would refuse; RuntimeError with the traceback of whatever
     else was raised.
     """
-    receiving, sending = CONTEXT.Pipe(duplex=False)
     state = {
         "threads": torch.get_num_threads(),
         "precision": torch.get_float32_matmul_precision(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),
     }
-    process = CONTEXT.Process(target=_search, args=(sending, wanted, state))
+    with TemporaryDirectory(prefix="loupe-search-", ignore_cleanup_errors=True) as folder:
+        kind, content = _answer(wanted, state, folder)
+    match kind:
+        case "found":
+            return content
+        case "refused":
+            raise LoupeError(content)
+        case _:
+            raise RuntimeError(f"in the search for numbers:\n{content}")
+
+
+def _answer(wanted: Wanted, state: Mapping[str, Any], folder: str) -> tuple[str, Any]:
+    """What the process that searches has to tell; it has ended then."""
+    receiving, sending = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_search, args=(sending, wanted, state, folder))
     try:
         process.start()
         sending.close()  # so that the end of the process is the end of the pipe
-        kind, content = receiving.recv()
+        return receiving.recv()
     except EOFError:
         process.join()
         raise LoupeError(
@@ -58,23 +72,13 @@ def find_numbers(wanted: Wanted) -> dict[str, Any]:
             if process.is_alive():  # this process is about to end
                 process.kill()
                 process.join()
-    match kind:
-        case "found":
-            return content
-        case "refused":
-            raise LoupeError(content)
-        case _:
-            raise RuntimeError(f"in the search for numbers:\n{content}")
 
 
-def _search(sending: Connection, wanted: Wanted, state: Mapping[str, Any]) -> None:
-    with TemporaryDirectory(prefix="loupe-search-") as folder:
-        end_with_parent(folder)
-        wanted.work_in(folder)
-        _find(sending, wanted, state)
-
-
-def _find(sending: Connection, wanted: Wanted, state: Mapping[str, Any]) -> None:
+def _search(sending: Connection, wanted: Wanted, state: Mapping[str, Any], folder: str) -> None:
+    # Who ends a group of processes tells them all; the one that waits here ends, and so does this one then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_parent(folder)
+    wanted.work_in(folder)
     torch.set_num_threads(state["threads"])
     torch.set_float32_matmul_precision(state["precision"])
     warnings.simplefilter("ignore")

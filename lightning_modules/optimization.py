@@ -10,7 +10,7 @@ from torch import nn
 from errors import LoupeError
 from lightning_modules.backbone_training import BackboneTraining
 from models import backbone_parameters
-from optim import create_optimizer, create_schedule
+from optim import Schedule, create_optimizer, create_schedule
 
 __all__ = ["create_optimization", "end_epoch"]
 
@@ -63,8 +63,10 @@ def end_epoch(module: Any) -> None:
     _refuse_divergence(trainer, module.has_fresh, learning_rate)
     module.log("train/learning_rate", module.used_rate)
     score = trainer.callback_metrics.get(monitor)
-    if score is not None and module.has_fresh(monitor):
-        module.schedule.observe(float(score))
+    schedule: Any = module.schedule
+    # StochasticWeightAveraging puts one of torch's in its place, which no score is shown to
+    if score is not None and module.has_fresh(monitor) and isinstance(schedule, Schedule):
+        schedule.observe(float(score))
 
 
 def _refuse_divergence(trainer: Trainer, has_fresh: Callable[[str], bool], learning_rate: float) -> None:

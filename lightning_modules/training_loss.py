@@ -39,7 +39,7 @@ class TrainingLoss:
         #: The loss of the last optimizer step, without the regularizer.
         self.latest: Tensor | float = 0.0
         self._open: _Open | None = None
-        self._is_logged = self._is_shown = False
+        self._is_logged = self._tells_bar = False
 
     def begin_epoch(self) -> None:
         """Drop what is known of a step that was left in the middle; what is logged is to be logged anew."""
@@ -94,9 +94,9 @@ class TrainingLoss:
             # once an epoch: Lightning asks the metrics at its end, and each call takes half a millisecond
             self._is_logged = True
             bar = module.trainer.progress_bar_callback
-            self._is_shown = bar is None or getattr(bar, "reads_the_loss", False)
+            self._tells_bar = bar is not None and not getattr(bar, "reads_the_loss", False)
             for name, mean in module.epoch_means.items():
                 module.log(name, mean, on_step=False, on_epoch=True)
-        if not self._is_shown:
+        if self._tells_bar:
             module.log("loss", self.latest, prog_bar=True, logger=False)
         return extra

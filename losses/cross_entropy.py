@@ -51,7 +51,10 @@ class CrossEntropyLoss(Loss):
 
     @property
     def plain_smoothing(self) -> float | None:
-        return self.label_smoothing if self.class_weight is None else None
+        is_plain = (
+            type(self) is CrossEntropyLoss and self.class_weight is None
+        )  # another class has its own terms
+        return self.label_smoothing if is_plain else None
 
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         term = CrossEntropyTerm(self.name, self.class_weight, self.label_smoothing, self.normalization)

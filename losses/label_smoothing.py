@@ -41,7 +41,10 @@ class LabelSmoothingLoss(Loss):
 
     @property
     def plain_smoothing(self) -> float | None:
-        return self.smoothing if self.class_weight is None else None
+        is_plain = (
+            type(self) is LabelSmoothingLoss and self.class_weight is None
+        )  # another class has its own terms
+        return self.smoothing if is_plain else None
 
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         return [(1.0, CrossEntropyTerm(self.name, self.class_weight, self.smoothing, self.normalization))]

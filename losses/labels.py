@@ -79,7 +79,7 @@ def ordinary_mean_cost(
     ):
         return None
     cost = F.cross_entropy(logits.to(_PRECISION[logits.dtype]), target, label_smoothing=smoothing)
-    return cost if cost.item() < _FAR else None  # not where it is NaN, either
+    return cost if cost.item() * len(labels) < _FAR else None  # not where it is NaN, either
 
 
 def mean_cost(batch: Batch, term: Term, range_check: RangeCheck, step: Step | None) -> Tensor:

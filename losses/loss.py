@@ -84,7 +84,7 @@ class Loss(nn.Module, ABC):
         batch = self._prepare(logits, target, sample_weight)
         with autocast_off(batch.logits.device.type):
             weights, terms = self._checked_terms(batch)
-            if labels.fits(batch, terms):
+            if labels.fits(batch, terms) and weights == (1.0,):
                 return labels.mean_cost(batch, terms[0], self._range_check, step)
             exist = [] if step is None else [weight_of_samples(batch)]
             if not any(term.per_image for term in terms):

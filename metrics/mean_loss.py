@@ -50,7 +50,7 @@ class MeanLoss(Metric):
         if not isinstance(weight, Tensor) and value.ndim == 0 and value.is_cpu and self.total.is_cpu:
             # two operations for nine
             if weight > 0:
-                self.total = torch.add(self.total, value.detach(), alpha=weight)
+                self.total = torch.add(self.total, value.detach(), alpha=float(weight))
             self.weight = self.weight + weight
             return
         weight = torch.as_tensor(weight, dtype=self.weight.dtype, device=self.weight.device).view(-1)

@@ -249,12 +249,25 @@ def test_a_search_that_fails_leaves_nothing(fit: Fitter, data: Path, tmp_path: P
 
 
 def _with_temporary_files_in(folder: Path) -> None:
+    os.setsid()  # a group of its own, as a shell or a scheduler makes it
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_a_search_that_is_ended_leaves_nothing(data: Path, tmp_path: Path, number: int) -> None:
-    """The process that searches is not told, and sees that nobody waits for it any more."""
+@pytest.mark.parametrize(
+    ("number", "end"),
+    [
+        (signal.SIGTERM, os.kill),
+        (signal.SIGTERM, os.killpg),
+        (signal.SIGKILL, os.kill),
+        (signal.SIGINT, os.kill),
+        (signal.SIGINT, os.killpg),
+    ],
+    ids=["terminated", "all-terminated", "killed", "interrupted", "all-interrupted"],
+)
+def test_a_search_that_is_ended_leaves_nothing(
+    data: Path, tmp_path: Path, number: int, end: Callable[[int, int], None]
+) -> None:
+    """Whether the process that searches is told too, or sees that nobody waits for it any more."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     running = processes.start(
@@ -267,9 +280,9 @@ def test_a_search_that_is_ended_leaves_nothing(data: Path, tmp_path: Path, numbe
         time.sleep(0.01)
     assert any(temporary.glob("loupe-search-*/*")), processes.printed(tmp_path / "in")
     assert running.pid is not None
-    os.kill(running.pid, number)
+    end(running.pid, number)
     running.join(60)
-    assert running.exitcode == -number
+    assert running.exitcode == (130 if number == signal.SIGINT else -number)
     until = time.monotonic() + 60
     while any(temporary.glob("loupe-search-*")) and time.monotonic() < until:
         time.sleep(0.05)

@@ -245,3 +245,13 @@ def test_any_gradient_is_asked_whether_it_is_finite(kind: str, bad: float | None
     for gradient, old in zip(gradients, before, strict=True):
         same = gradient.to_dense(), old.to_dense()
         assert torch.equal(*(torch.nan_to_num(torch.view_as_real(g) if g.is_complex() else g) for g in same))
+
+
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch", "ignore:Swapping scheduler")
+def test_a_pass_in_which_nothing_is_learned(fit: Fitter, data: Path) -> None:
+    """Lightning's averaging of weights has a schedule of its own, and ends with a pass without gradients."""
+    averaging = "--trainer.callbacks+=StochasticWeightAveraging"
+    found = fit(
+        data, *FLAGS, averaging, "--trainer.callbacks.swa_lrs=0.01", "--trainer.callbacks.device=null"
+    )
+    assert len(found.rows) == 4

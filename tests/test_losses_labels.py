@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from errors import LoupeError
-from losses import create_loss, labels
+from losses import CrossEntropyLoss, create_loss, labels
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("categorical_crossentropy", {}),
@@ -137,6 +137,15 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Any]) -> None:
         create_loss("categorical_crossentropy")(**given)
 
 
+def test_a_class_of_its_own_keeps_its_terms() -> None:
+    class Twice(CrossEntropyLoss):
+        def terms(self, batch: Any) -> Any:
+            return [(2 * weight, term) for weight, term in super().terms(batch)]
+
+    logits, target = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+    assert Twice()(logits, target).item() == pytest.approx(2 * CrossEntropyLoss()(logits, target).item())
+
+
 def test_a_logit_that_is_no_number_stays_one() -> None:
     loss = create_loss("categorical_crossentropy")
     assert loss(torch.tensor([[torch.nan, 0.0]]), torch.tensor([1])).isnan()
@@ -150,6 +159,18 @@ def test_logits_far_apart_give_numbers(far: float) -> None:
     assert bool(value.isfinite()) and logits.grad is not None and bool(logits.grad.isfinite().all())
     assert value.item() == pytest.approx(min(far, torch.finfo(torch.float32).max / 2**21), rel=1e-6)
     assert logits.grad[0, 0] == 0.5, "the class that is far too likely is held back"
+
+
+def test_a_far_logit_among_many_is_held_back_as_one_alone() -> None:
+    logits = torch.zeros(2048, 2)
+    logits[7, 0] = 2e32
+    target = torch.zeros(2048, dtype=torch.long)
+    target[7] = 1
+    loss = create_loss("categorical_crossentropy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "ordinary_mean_cost", _none)
+        held_back = loss(logits, target)
+    assert loss(logits, target) == held_back < 1e29
 
 
 def test_what_is_refused_elsewhere_is_refused_here() -> None:
