@@ -250,9 +250,8 @@ def test_a_search_that_fails_leaves_nothing(fit: Fitter, data: Path, tmp_path: P
 
 def _with_temporary_files_in(folder: Path) -> None:
     os.setsid()  # a group of its own, as a shell or a scheduler makes it
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # where the tests run in the background it is ignored
+    # ignored where the tests run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
 
 
