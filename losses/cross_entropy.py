@@ -49,13 +49,6 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = options.number("label_smoothing", label_smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
-    @property
-    def plain_smoothing(self) -> float | None:
-        is_plain = (
-            type(self) is CrossEntropyLoss and self.class_weight is None
-        )  # another class has its own terms
-        return self.label_smoothing if is_plain else None
-
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         term = CrossEntropyTerm(self.name, self.class_weight, self.label_smoothing, self.normalization)
         return [(1.0, term)]

@@ -39,12 +39,5 @@ class LabelSmoothingLoss(Loss):
         self.smoothing = options.number("smoothing", smoothing, 0, 1)
         self.normalization: str = options.choice("normalization", normalization, ["weights", "count"])
 
-    @property
-    def plain_smoothing(self) -> float | None:
-        is_plain = (
-            type(self) is LabelSmoothingLoss and self.class_weight is None
-        )  # another class has its own terms
-        return self.smoothing if is_plain else None
-
     def terms(self, batch: Batch) -> list[tuple[float, Term]]:
         return [(1.0, CrossEntropyTerm(self.name, self.class_weight, self.smoothing, self.normalization))]

@@ -19,6 +19,9 @@ from losses.term import Term
 
 __all__ = ["Loss"]
 
+#: To ask a loss for its terms where there is no batch.
+_NOTHING = Batch("", "multiclass", False, None, torch.zeros(0, 2, 0), torch.zeros(0, 0), None)
+
 
 class Loss(nn.Module, ABC):
     """A loss from logits and targets to one number.
@@ -74,8 +77,9 @@ class Loss(nn.Module, ABC):
     def forward(
         self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None, step: Step | None = None
     ) -> Tensor:
-        smoothing = self.plain_smoothing if step is None else None
-        if smoothing is not None and not self.multilabel:
+        one_answer = step is None and not self.multilabel and getattr(logits, "ndim", 0) == 2
+        smoothing = self._plain_smoothing() if one_answer else None
+        if smoothing is not None:
             cost = labels.ordinary_mean_cost(
                 logits, target, sample_weight, smoothing=smoothing, ignore_index=self.ignore_index
             )
@@ -99,11 +103,6 @@ class Loss(nn.Module, ABC):
                 values = [part_of_step(term, t, size, totals[-1]) for term, t, size in parts]
             total = torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
             return total.clamp(max=torch.finfo(batch.dtype).max).to(batch.dtype)
-
-    @property
-    def plain_smoothing(self) -> float | None:
-        """The label smoothing of a loss that is cross entropy without class weights; None: it is something else."""
-        return None
 
     def step(self, logits: Tensor, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Step:
         """What the loss must know of an optimizer step before its first micro-batch; one all-reduce.
@@ -133,8 +132,12 @@ class Loss(nn.Module, ABC):
         They do for means over positions or pictures, and do not for a ratio over the batch, such as dice without
         ``per_image``: its parts are the values of the micro-batches, averaged by samples.
         """
-        nothing = Batch(self.name, "multiclass", False, None, torch.zeros(0, 2, 0), torch.zeros(0, 0), None)
-        return all(term.is_mean for _, term in self.terms(nothing))
+        return all(term.is_mean for _, term in self.terms(_NOTHING))
+
+    def _plain_smoothing(self) -> float | None:
+        """The label smoothing of a loss that is cross entropy without class weights; None: it is something else."""
+        (weight, term), *more = self.terms(_NOTHING)
+        return None if more or weight != 1 or term.class_weight is not None else term.label_smoothing
 
     def _prepare(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> Batch:
         return prepare(
